@@ -1,0 +1,497 @@
+"""The book's one visual language: one colour per model, one look for every chart.
+
+Static charts are drawn by matplotlib and kept as PNG at twice the screen's resolution, on an opaque
+white card, so that they read the same in print, on a phone and in both themes of the book. Where
+hovering helps, `interactive` shows a plotly chart that needs no network.
+
+Every function takes arrays or tables and returns the figure (or axes) that it drew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from ionas.cells import Cell
+
+WIDTH = 6.6  # inches: the width of a full-width figure
+INK = "#1f2933"  # text and axes
+MUTED = "#6b7280"  # secondary text, baselines
+GRID = "#e3e7ec"
+CARD = "#ffffff"  # background of every chart, in the dark theme too
+
+# Colours told apart by readers with any common colour blindness (after Okabe and Ito): blues for
+# the IO model, oranges for the Accuracy model, green and pink for arch2vec, greys for references.
+# In each pair the flatten embedding has the darker colour and the unbroken line.
+MODEL_COLORS: dict[str, str] = {
+    "io": "#0072b2",
+    "io_flatten": "#0072b2",
+    "io_mean": "#56b4e9",
+    "accuracy": "#d55e00",
+    "accuracy_flatten": "#d55e00",
+    "accuracy_mean": "#e69f00",
+    "arch2vec": "#009e73",
+    "arch2vec_original": "#cc79a7",
+    "latent": "#5b3a8c",
+    "encoding": "#111111",
+    "random": "#8a8f98",
+}
+MODEL_LABELS: dict[str, str] = {
+    "io": "IO model",
+    "io_flatten": "IO model, flatten",
+    "io_mean": "IO model, mean",
+    "accuracy": "Accuracy model",
+    "accuracy_flatten": "Accuracy model, flatten",
+    "accuracy_mean": "Accuracy model, mean",
+    "arch2vec": "arch2vec, trained jointly",
+    "arch2vec_original": "arch2vec, original",
+    "latent": "arch2vec, whole latent matrix",
+    "encoding": "Plain encoding of the cell",
+    "random": "Random search",
+}
+_LINES: dict[str, Any] = {
+    "io": "-",
+    "io_flatten": "-",
+    "io_mean": (0, (5, 1.5)),
+    "accuracy": "-",
+    "accuracy_flatten": "-",
+    "accuracy_mean": (0, (5, 1.5)),
+    "arch2vec": "-",
+    "arch2vec_original": (0, (5, 1.5)),
+    "latent": (0, (1, 1)),
+    "encoding": (0, (1, 1)),
+    "random": (0, (3, 1, 1, 1)),
+}
+_MARKERS: dict[str, str] = {
+    "io": "o",
+    "io_flatten": "o",
+    "io_mean": "s",
+    "accuracy": "^",
+    "accuracy_flatten": "^",
+    "accuracy_mean": "v",
+    "arch2vec": "D",
+    "arch2vec_original": "P",
+    "latent": "X",
+    "encoding": "*",
+    "random": ".",
+}
+
+OPERATION_COLORS: dict[str, str] = {
+    "input": "#e5e7eb",
+    "conv1x1-bn-relu": "#bfe0f5",
+    "conv3x3-bn-relu": "#f7cf9c",
+    "maxpool3x3": "#bfe6d8",
+    "output": "#e5e7eb",
+}
+OPERATION_LABELS: dict[str, str] = {
+    "input": "input",
+    "conv1x1-bn-relu": "1×1 conv",
+    "conv3x3-bn-relu": "3×3 conv",
+    "maxpool3x3": "3×3 pool",
+    "output": "output",
+}
+
+
+def use_style() -> None:
+    """Set the look of all static charts; call once at the top of a notebook.
+
+    Inside a notebook the figures become PNG at twice the usual resolution. PNG and not SVG: charts
+    of thousands of points stay small, and the same seed gives the same picture.
+    """
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (WIDTH, 0.6 * WIDTH),
+            "figure.dpi": 100,
+            "savefig.dpi": 200,
+            "figure.facecolor": CARD,
+            "savefig.facecolor": CARD,
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",
+            "font.size": 11,
+            "axes.titlesize": 11.5,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelsize": 11,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "legend.fontsize": 9.5,
+            "legend.frameon": False,
+            "axes.facecolor": CARD,
+            "axes.edgecolor": MUTED,
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": GRID,
+            "grid.linewidth": 0.8,
+            "lines.linewidth": 2.0,
+            "lines.markersize": 6,
+            "axes.prop_cycle": cycler(
+                color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b3a8c"]
+            ),
+            "image.cmap": "cividis",
+            "svg.hashsalt": "ionas",
+        }
+    )
+    try:
+        from IPython import get_ipython
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:
+        return
+    if get_ipython() is not None:
+        set_matplotlib_formats("retina")
+
+
+def model_style(name: str, *, marker: bool = False) -> dict[str, Any]:
+    """Colour, line, label (and marker) of one model: keyword arguments of ``Axes.plot``.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of `MODEL_COLORS`.
+    """
+    if name not in MODEL_COLORS:
+        raise ValueError(f"no colour for model {name!r}; known: {', '.join(MODEL_COLORS)}")
+    style = {"color": MODEL_COLORS[name], "linestyle": _LINES[name], "label": MODEL_LABELS[name]}
+    return {**style, "marker": _MARKERS[name]} if marker else style
+
+
+def band(
+    ax: Axes,
+    x: Sequence[float] | np.ndarray,
+    mean: Sequence[float] | np.ndarray,
+    low: Sequence[float] | np.ndarray,
+    high: Sequence[float] | np.ndarray,
+    model: str,
+    *,
+    marker: bool = False,
+    step: bool = False,
+    **line: Any,
+) -> None:
+    """Draw a mean as a line and its interval as a band, in the colours of the model.
+
+    All arrays have shape (T,). `step` holds each value until the next x, as incumbents do. Further
+    keyword arguments go to the line (``label=None`` keeps it out of the legend).
+    """
+    style = {**model_style(model, marker=marker), **line}
+    drawstyle = "steps-post" if step else "default"
+    ax.plot(np.asarray(x), np.asarray(mean), drawstyle=drawstyle, **style)
+    ax.fill_between(
+        np.asarray(x),
+        np.asarray(low),
+        np.asarray(high),
+        step="post" if step else None,
+        color=style["color"],
+        alpha=0.16,
+        linewidth=0,
+    )
+
+
+def interval(mean: float, low: float, high: float, digits: int = 3) -> str:
+    """Text of a mean and its interval: ``0.683 ± 0.004``, ``0.683 [0.670, 0.691]`` if uneven."""
+    if np.isnan(mean):
+        return "–"
+    if np.isnan(low) or np.isnan(high):
+        return f"{mean:.{digits}f}"
+    up, down = high - mean, mean - low
+    if abs(up - down) <= 0.02 * max(up, down, 10.0**-digits):
+        return f"{mean:.{digits}f} ± {(high - low) / 2:.{digits}f}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def interval_table(
+    summary: pd.DataFrame,
+    *,
+    rows: str = "embedding",
+    columns: str | None = "size",
+    digits: int = 3,
+    labels: Mapping[str, str] = MODEL_LABELS,
+) -> pd.DataFrame:
+    """Turn a long table with columns ``mean``, ``low``, ``high`` into a readable one of text.
+
+    Parameters
+    ----------
+    summary
+        One line per (row, column) pair.
+    rows, columns
+        Names of the columns whose values become the rows and the columns of the result;
+        ``columns=None`` gives one column, "mean (95 % interval)".
+    labels
+        Readable names of the rows; names without one stay as they are.
+    """
+    text = [
+        interval(mean, low, high, digits)
+        for mean, low, high in zip(summary["mean"], summary["low"], summary["high"], strict=True)
+    ]
+    heads = summary[columns] if columns else ["mean (95 % interval)"] * len(summary)
+    long = pd.DataFrame({"row": summary[rows].to_numpy(), "column": list(heads), "text": text})
+    if long.duplicated(["row", "column"]).any():
+        raise ValueError(f"the table has several lines for one ({rows}, {columns}): select first")
+    table = long.pivot(index="row", columns="column", values="text")
+    table = table.reindex(index=list(dict.fromkeys(long["row"])))
+    table.index = pd.Index([labels.get(row, str(row)) for row in table.index], name=None)
+    table.columns = pd.Index([_thousands(head) for head in table.columns], name=None)
+    return table.fillna("–")
+
+
+def _thousands(head: object) -> str:
+    return f"{head:,}".replace(",", " ") if isinstance(head, int | np.integer) else str(head)
+
+
+def draw_cell(cell: Cell, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw a cell as a layered graph, input at the top, output at the bottom.
+
+    A vertex stands in the layer of its longest path from the input. Edges that skip layers are led
+    through the gaps between vertices, so that none runs behind a box. Text fits its box whatever
+    the size of the axes.
+    """
+    from matplotlib.patches import FancyBboxPatch, PathPatch
+    from matplotlib.path import Path
+
+    if ax is None:
+        ax = plt.subplots(figsize=(2.4, 3.2))[1]
+    points, routes = _layout(np.asarray(cell.matrix))
+    half_width, half_height = 0.44, 0.24
+    for route in routes:
+        # A way point is passed straight down, beside the boxes of its layer.
+        stops = [(x, y + side * half_height) for x, y in points[route] for side in (1, -1)][1:-1]
+        path, codes = [stops[0]], [Path.MOVETO]
+        for (x0, y0), (x1, y1) in pairwise(stops):
+            bend = 0.45 * (y0 - y1)
+            path += [(x0, y0 - bend), (x1, y1 + bend), (x1, y1)]
+            codes += [Path.CURVE4] * 3
+        ax.add_patch(PathPatch(Path(path, codes), fill=False, edgecolor=MUTED, linewidth=1.3))
+        x, y = stops[-1]
+        ax.fill([x, x - 0.055, x + 0.055], [y, y + 0.1, y + 0.1], color=MUTED, linewidth=0)
+    n_vertices = len(cell.operations)
+    xs, ys = points[:, 0], points[:, 1]
+    ax.set_xlim(min(xs.min() - 0.55, -1.0), max(xs.max() + 0.55, 1.0))
+    ax.set_ylim(ys.min() - 0.4, 0.4)
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, loc="center", fontsize=10, fontweight="normal")
+    one_line, two_lines = _fit_text(ax, 2 * half_width, 2 * half_height)
+    for (x, y), operation in zip(points[:n_vertices], cell.operations, strict=True):
+        ax.add_patch(
+            FancyBboxPatch(
+                (x - half_width, y - half_height),
+                2 * half_width,
+                2 * half_height,
+                boxstyle="round,pad=0,rounding_size=0.1",
+                facecolor=OPERATION_COLORS[operation],
+                edgecolor=INK,
+                linewidth=0.9,
+                zorder=3,
+            )
+        )
+        label = OPERATION_LABELS[operation]
+        if two_lines > one_line:
+            label = label.replace(" ", "\n")
+        size = max(one_line, two_lines)
+        ax.text(
+            x,
+            y,
+            label,
+            ha="center",
+            va="center",
+            fontsize=size,
+            linespacing=1.0,
+            zorder=4,
+            color=INK,
+        )
+    return ax
+
+
+def _layout(matrix: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Positions (P, 2) of vertices and way points, and each edge's list of points.
+
+    A layered drawing in the manner of Sugiyama: longest-path layers, a way point in each layer that
+    an edge crosses, then the order within layers by the mean position of the neighbours.
+    """
+    n = len(matrix)
+    layer = [0] * n
+    for j in range(n):
+        layer[j] = max((layer[i] + 1 for i in range(j) if matrix[i, j]), default=0)
+    routes = []
+    for i, j in np.argwhere(matrix):
+        way = list(range(len(layer), len(layer) + layer[j] - layer[i] - 1))
+        layer += range(layer[i] + 1, layer[j])
+        routes.append([int(i), *way, int(j)])
+    neighbors: list[list[int]] = [[] for _ in layer]
+    for route in routes:
+        for a, b in pairwise(route):
+            neighbors[a].append(b)
+            neighbors[b].append(a)
+    rows = [[p for p in range(len(layer)) if layer[p] == k] for k in range(max(layer) + 1)]
+    x = np.zeros(len(layer))
+    for sweep in range(8):
+        for row in rows if sweep % 2 == 0 else rows[::-1]:
+            row.sort(key=lambda p: (np.mean([x[q] for q in neighbors[p]] or [0.0]), p))
+            widths = [1.0 if p < n else 0.5 for p in row]
+            right = np.cumsum(widths)
+            x[row] = right - np.asarray(widths) / 2 - right[-1] / 2
+    return np.column_stack([x, -0.85 * np.asarray(layer, float)]), routes
+
+
+def _fit_text(ax: Axes, width: float, height: float) -> tuple[float, float]:
+    """Font sizes at which an operation's name fits a box of data units, on one line and on two.
+
+    Where the axes have room to spare, their limits are widened first, so that boxes in large axes
+    do not grow beyond a readable size.
+    """
+    figure = ax.get_figure()
+    if not isinstance(figure, Figure):
+        return 8.0, 0.0
+    figure.draw_without_rendering()  # the layout engine gives the axes their final size
+    box = ax.get_window_extent()
+    points = []  # per data unit
+    for pixels, most, limits, widen in (
+        (box.width, 92.0, ax.get_xlim(), ax.set_xlim),
+        (box.height, 48.0, ax.get_ylim(), ax.set_ylim),
+    ):
+        room = pixels * 72 / figure.dpi
+        span = max(limits[1] - limits[0], room / most)
+        middle = (limits[0] + limits[1]) / 2
+        widen(middle - span / 2, middle + span / 2)
+        points.append(room / span)
+    wide, tall = points[0] * width / 0.66, points[1] * height
+    one_line = min(wide / len("3×3 conv"), 0.62 * tall)
+    two_lines = min(wide / len("output"), 0.40 * tall)
+    return float(np.clip(one_line, 2, 11)), float(np.clip(two_lines, 2, 11))
+
+
+class _Interactive:
+    """A plotly figure that shows itself in JupyterLab and in the book."""
+
+    def __init__(self, figure: Any, name: str) -> None:
+        self.figure = figure
+        self._json = figure.to_json(engine="json")
+        digest = hashlib.sha256(self._json.encode()).hexdigest()[:12]
+        self._id = f"chart-{name or digest}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        content = json.loads(self._json)
+        return {
+            "application/vnd.plotly.v1+json": {**content, "config": _PLOTLY_CONFIG},
+            "text/html": _PLOTLY_PAGE.replace("ID", self._id, 2)
+            .replace("CONFIG", json.dumps(_PLOTLY_CONFIG))
+            .replace("DATA", self._json.replace("</", "<\\/")),
+            "text/plain": "an interactive chart",
+        }
+
+
+_PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "scrollZoom": False}
+# plotly.min.js lies among the book's own static files; the page knows the way to its root.
+_PLOTLY_PAGE = """\
+<div id="ID" class="ionas-chart"></div>
+<script>
+(function () {
+  const place = document.getElementById("ID"), figure = DATA;
+  window.ionasPlotly = window.ionasPlotly || new Promise(function (done, failed) {
+    const script = document.createElement("script");
+    const root = document.documentElement.dataset.content_root || "./";
+    script.src = root + "_static/plotly.min.js";
+    script.onload = function () { done(window.Plotly); };
+    script.onerror = failed;
+    document.head.appendChild(script);
+  });
+  window.ionasPlotly.then(function (Plotly) {
+    Plotly.newPlot(place, figure.data, figure.layout, CONFIG);
+  });
+})();
+</script>"""
+
+
+def interactive(figure: Any, name: str = "", height: int = 460) -> _Interactive:
+    """Make a plotly figure show itself in JupyterLab and, without any network, in the book.
+
+    Parameters
+    ----------
+    figure
+        A ``plotly.graph_objects.Figure``; its look is set here, its size follows the page.
+    name
+        Distinguishes the charts of one page; by default made from the content, so that the same
+        data give the same output.
+    height
+        In pixels.
+    """
+    figure.update_layout(
+        autosize=True,
+        height=height,
+        template="plotly_white",
+        paper_bgcolor=CARD,
+        plot_bgcolor=CARD,
+        font={"color": INK, "size": 13, "family": "system-ui, sans-serif"},
+        margin={"l": 55, "r": 12, "t": 40, "b": 50},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.18, "yanchor": "top"},
+        hoverlabel={"font": {"size": 13}},
+    )
+    return _Interactive(figure, name)
+
+
+# Notebook 2: the images and the training of the labeled networks.
+
+
+def image_row(pixels: Any, labels: Any, classes: Sequence[str]) -> Figure:
+    """Show the first image of every class, (N, C, H, W) pixels scaled for viewing."""
+    pixels, labels = np.asarray(pixels), np.asarray(labels)
+    shown = [k for k in range(len(classes)) if (labels == k).any()]
+    figure, axes = plt.subplots(1, len(shown), figsize=(WIDTH, 1.1), squeeze=False)
+    for ax, k in zip(axes[0], shown, strict=True):
+        image = pixels[np.argmax(labels == k)].transpose(1, 2, 0)
+        low, high = image.min(), image.max()
+        ax.imshow((image - low) / max(high - low, 1e-9), cmap="gray_r")
+        ax.set_title(classes[k], loc="center", fontsize=10, fontweight="normal")
+        ax.set_axis_off()
+    return figure
+
+
+def loss_curves(networks: pd.DataFrame) -> Figure:
+    """Train loss of every labeled network by epoch (column `losses`), and the mean of all."""
+    losses = np.stack(networks["losses"].tolist())  # (N, epochs)
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
+    epochs = np.arange(1, losses.shape[1] + 1)
+    ax.plot(epochs, losses.T, color=MUTED, linewidth=0.6, alpha=0.35)
+    ax.plot(epochs, losses.mean(0), color=INK, linewidth=2.5, label="mean of all networks")
+    ax.set(xlabel="epoch", ylabel="mean train loss (cross-entropy)", ylim=(0, None))
+    ax.set_xticks(epochs[:: max(1, len(epochs) // 12)])
+    ax.legend()
+    return figure
+
+
+def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> Figure:
+    """Test accuracy reached here against the (N,) one of the table, a point per network."""
+    figure, ax = plt.subplots(figsize=(0.62 * WIDTH, 0.6 * WIDTH))
+    for part, color, marker in (("train", "#0072b2", "o"), ("validation", "#d55e00", "^")):
+        rows = networks[networks["labeled"] == part]
+        ax.scatter(
+            accuracy[rows["index"]],
+            rows["test_accuracy"],
+            s=22,
+            color=color,
+            marker=marker,
+            alpha=0.7,
+            linewidth=0,
+            label=f"{part} network",
+        )
+    ends = [min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])]
+    ax.plot(ends, ends, color=MUTED, linewidth=1, linestyle=":", label="equal")
+    ax.set(xlabel="test accuracy in the table", ylabel="test accuracy here", xlim=ends, ylim=ends)
+    ax.legend()
+    return figure

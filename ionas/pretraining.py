@@ -1,0 +1,258 @@
+"""Train the network of a cell on images, and many of them in parallel (appendix C, Table 1)."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ionas import parallel
+from ionas.cells import Cell, CellSet
+from ionas.images import Images, ImageSet, augment
+from ionas.networks import Network, count_parameters
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is built and trained; the defaults are those of the digits benchmark.
+
+    Paper (Table 1): 128 channels, 3 stacks of 3 cells, 12 epochs, batch size 128, learning rate
+    0.025, momentum 0.9, weight decay 1e-4, gradient norm 5, augmentation.
+    """
+
+    channels: int = 8
+    stacks: int = 3
+    cells_per_stack: int = 1
+    epochs: int = 6
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip: float = 5.0
+    augment: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what was measured of it.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode.
+    metrics
+        `train_accuracy`, `validation_accuracy`, `test_accuracy` (0 to 1), `trainable_parameters`,
+        and `losses`, the mean train loss of every epoch.
+    seconds
+        Time of the training alone: CPU seconds of its thread on a CPU, wall seconds elsewhere.
+    """
+
+    network: Network
+    metrics: dict[str, float | int | list[float]]
+    seconds: float
+
+
+def build(cell: Cell, recipe: Recipe, in_channels: int, classes: int) -> Network:
+    """Build the untrained network of a cell, from torch's present random state."""
+    return Network(
+        cell, in_channels, classes, recipe.channels, recipe.stacks, recipe.cells_per_stack
+    )
+
+
+def train_network(
+    cell: Cell, images: ImageSet, recipe: Recipe, seed: int = 0, device: str = "cpu"
+) -> Trained:
+    """Train the network of one cell: SGD with momentum, cosine schedule stepped per epoch.
+
+    The same seed gives the same bits on the same machine and thread count.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build(cell, recipe, images.channels, len(images.classes)).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    train = images.train.to(device)
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        foreach=True,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
+    clock = time.thread_time if torch.device(device).type == "cpu" else time.perf_counter
+    start = clock()
+    losses = []
+    for _ in range(recipe.epochs):
+        losses.append(_epoch(network, optimizer, train, recipe, generator))
+        schedule.step()
+    loss_values = torch.stack(losses).tolist()  # waits for the device
+    seconds = clock() - start
+    network.eval()
+    parts = {"train": train, "validation": images.validation, "test": images.test}
+    metrics: dict[str, float | int | list[float]] = {
+        f"{name}_accuracy": accuracy(network, part, device) for name, part in parts.items()
+    }
+    metrics |= {"trainable_parameters": count_parameters(network), "losses": loss_values}
+    return Trained(network, metrics, seconds)
+
+
+def accuracy(network: nn.Module, images: Images, device: str = "cpu") -> float:
+    """Share of images whose class has the largest logit."""
+    right = predict(network, images, device).argmax(1) == images.labels.cpu()
+    return right.sum().item() / len(images)
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, images: Images, device: str = "cpu") -> Tensor:
+    """Logits of all images, (N, classes) on the CPU."""
+    batches = images.pixels.split(EVALUATION_BATCH)
+    return torch.cat([network(batch.to(device)).cpu() for batch in batches])
+
+
+def train_networks(
+    cells: CellSet,
+    images: ImageSet,
+    recipe: Recipe,
+    folder: Path,
+    seed: int = 0,
+    jobs: int = 0,
+    device: str = "cpu",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train one network per cell, side by side, each saved in `folder/networks`.
+
+    Networks whose file is there already are not trained again, so a killed call goes on where it
+    was and loses at most the networks in the making.
+
+    Returns
+    -------
+    metrics
+        One row per cell: `hash` and the metrics of `Trained`.
+    timings
+        One row per cell: `hash`, `seconds`. Apart, because no two runs measure the same.
+
+    Raises
+    ------
+    ValueError
+        If a file in the folder is damaged or belongs to another recipe or seed.
+    """
+    for name in ("networks", "timings"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    key = json.dumps({"recipe": asdict(recipe), "seed": seed, "images": images.name})
+    items = [(cell, images, recipe, folder, seed, device, key) for cell in cells]
+    rows = parallel.run(_train_and_save, items, jobs, "training networks", "network")
+    return (
+        pd.DataFrame(
+            [{"hash": cell.hash, **row[0]} for cell, row in zip(cells, rows, strict=True)]
+        ),
+        pd.DataFrame(
+            [{"hash": cell.hash, **row[1]} for cell, row in zip(cells, rows, strict=True)]
+        ),
+    )
+
+
+def load_network(path: Path, cell: Cell, recipe: Recipe, in_channels: int, classes: int) -> Network:
+    """Load a network that `train_networks` saved, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or is of another cell, recipe or data set.
+    """
+    network = build(cell, recipe, in_channels, classes)
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is not the network of cell {cell.hash} under this recipe ({error}); "
+            "remove it and run notebook 02 again"
+        ) from error
+    return network.eval()
+
+
+def labeled_rows(split: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the labeled cells of a split (columns index, hash, labeled): train, then validation."""
+    parts = [split[split["labeled"] == part] for part in ("train", "validation")]
+    return pd.concat(parts, ignore_index=True)[["index", "hash", "labeled"]]
+
+
+def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> dict[str, float]:
+    """Compare the test accuracies reached here with the (N,) ones a table holds for all its cells.
+
+    Returns `count`, Pearson's r as `pearson`, and the mean absolute `difference`, over the networks
+    whose cell has an accuracy in the table; NaN where fewer than two have one.
+    """
+    known = accuracy[networks["index"]]
+    here = networks["test_accuracy"].to_numpy()[np.isfinite(known)]
+    known = known[np.isfinite(known)]
+    varied = len(here) > 1 and min(np.ptp(here), np.ptp(known)) > 0
+    return {
+        "count": len(here),
+        "pearson": float(np.corrcoef(here, known)[0, 1]) if varied else float("nan"),
+        "difference": float(np.abs(here - known).mean()) if len(here) else float("nan"),
+    }
+
+
+def network_seed(cell: Cell, seed: int) -> int:
+    """Seed of one cell's network, the same whatever other networks are trained beside it."""
+    return int(np.random.SeedSequence([seed, int(cell.hash, 16)]).generate_state(1)[0])
+
+
+def _epoch(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    train: Images,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> Tensor:
+    network.train()
+    total = torch.zeros((), device=train.labels.device)
+    order = torch.randperm(len(train), generator=generator)
+    for batch in order.split(recipe.batch_size):
+        index = batch.to(train.labels.device)
+        pixels = train.pixels[index]
+        if recipe.augment:
+            pixels = augment(pixels, generator)
+        loss = nn.functional.cross_entropy(network(pixels), train.labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        optimizer.step()
+        total += loss.detach() * len(index)
+    return total / len(train)
+
+
+def _train_and_save(
+    cell: Cell, images: ImageSet, recipe: Recipe, folder: Path, seed: int, device: str, key: str
+) -> tuple[dict, dict]:
+    path = folder / "networks" / f"{cell.hash}.safetensors"
+    timing = folder / "timings" / f"{cell.hash}.json"
+    if not path.exists():
+        trained = train_network(cell, images, recipe, network_seed(cell, seed), device)
+        state = {name: tensor.cpu() for name, tensor in trained.network.state_dict().items()}
+        about = {"ionas": json.dumps({"key": key, "metrics": trained.metrics})}
+        _replace(timing, lambda name: name.write_text(json.dumps({"seconds": trained.seconds})))
+        _replace(path, lambda name: save_file(state, name, about))
+    try:
+        with safe_open(path, "pt") as file:
+            found = json.loads(file.metadata()["ionas"])
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and run again") from error
+    if found["key"] != key:
+        raise ValueError(f"{path} was trained with {found['key']}, not with {key}; remove it")
+    return found["metrics"], json.loads(timing.read_text())
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    temporary.replace(path)
