@@ -78,23 +78,6 @@ def progress(total: int, description: str, unit: str = "it") -> Iterator[Callabl
         yield advance
 
 
-def choose_device(name: str = "auto") -> str:
-    """Return the torch device of a `device` parameter; `auto` takes CUDA, then MPS, then the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the device is not there.
-    """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if present[device])
-    if not present.get(name.split(":")[0]):
-        there = ", ".join(device for device, found in present.items() if found)
-        raise ValueError(f"there is no device {name!r} here; choose auto or one of: {there}")
-    return name
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Hold torch to one thread, and give the others back afterwards."""

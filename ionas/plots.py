@@ -376,7 +376,7 @@ def _fit_text(ax: Axes, width: float, height: float) -> tuple[float, float]:
     return float(np.clip(one_line, 2, 11)), float(np.clip(two_lines, 2, 11))
 
 
-class _Interactive:
+class Interactive:
     """A plotly figure that shows itself in JupyterLab and in the book."""
 
     def __init__(self, figure: Any, name: str) -> None:
@@ -418,7 +418,7 @@ _PLOTLY_PAGE = """\
 </script>"""
 
 
-def interactive(figure: Any, name: str = "", height: int = 460) -> _Interactive:
+def interactive(figure: Any, name: str = "", height: int = 460) -> Interactive:
     """Make a plotly figure show itself in JupyterLab and, without any network, in the book.
 
     Parameters
@@ -442,7 +442,7 @@ def interactive(figure: Any, name: str = "", height: int = 460) -> _Interactive:
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.18, "yanchor": "top"},
         hoverlabel={"font": {"size": 13}},
     )
-    return _Interactive(figure, name)
+    return Interactive(figure, name)
 
 
 # Notebook 2: the images and the training of the labeled networks.

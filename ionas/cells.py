@@ -1,0 +1,496 @@
+"""Cells of NAS-Bench-101: validity, identity, enumeration, sampling, tensors (METHOD section 1).
+
+A cell is a directed acyclic graph of at most 7 vertices and 9 edges, input first, output last, the
+inner vertices labeled with one of three operations (Ying et al. 2019). Vertices that lie on no
+path from input to output do nothing and are pruned.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+INPUT = "input"
+CONV1X1 = "conv1x1-bn-relu"
+CONV3X3 = "conv3x3-bn-relu"
+MAXPOOL3X3 = "maxpool3x3"
+OUTPUT = "output"
+OPERATIONS = (INPUT, CONV1X1, CONV3X3, MAXPOOL3X3, OUTPUT)  # order of the one-hot encoding
+INNER = (CONV1X1, CONV3X3, MAXPOOL3X3)
+MAX_VERTICES = 7
+MAX_EDGES = 9
+PADDING = -1
+# Labels of the published graph hash, by position in OPERATIONS.
+_HASH_LABELS = np.array([-1, 1, 0, 2, -2])
+
+
+class InvalidCell(ValueError):
+    """A graph that is no cell; the message names the rule that it breaks."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell, checked and pruned.
+
+    Parameters
+    ----------
+    adjacency
+        (n, n) matrix of 0 and 1, upper triangular; anything that NumPy can read.
+    operations
+        n names, `input` first and `output` last.
+
+    Raises
+    ------
+    InvalidCell
+        If the graph breaks a rule of the search space, before or after pruning.
+    """
+
+    adjacency: tuple[tuple[int, ...], ...]
+    operations: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        matrix, operations = _check(self.adjacency, self.operations)
+        keep = np.flatnonzero(_on_path(matrix))
+        if not len(keep):
+            raise InvalidCell("no path leads from the input to the output")
+        matrix = matrix[np.ix_(keep, keep)]
+        if len(keep) > MAX_VERTICES:
+            raise InvalidCell(f"{len(keep)} vertices after pruning; at most {MAX_VERTICES}")
+        if matrix.sum() > MAX_EDGES:
+            raise InvalidCell(f"{matrix.sum()} edges after pruning; at most {MAX_EDGES}")
+        object.__setattr__(self, "adjacency", tuple(map(tuple, matrix.tolist())))
+        object.__setattr__(self, "operations", tuple(operations[v] for v in keep))
+
+    @property
+    def n_vertices(self) -> int:
+        """Number of vertices, input and output included."""
+        return len(self.operations)
+
+    @property
+    def n_edges(self) -> int:
+        """Number of edges."""
+        return sum(map(sum, self.adjacency))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Adjacency as (n, n) uint8."""
+        return np.array(self.adjacency, np.uint8)
+
+    @property
+    def depth(self) -> int:
+        """Edges on the longest path from input to output."""
+        return int(CellSet.from_cells([self]).depth[0])
+
+    @cached_property
+    def hash(self) -> str:
+        """The public NAS-Bench-101 graph hash: equal for isomorphic cells."""
+        return str(CellSet.from_cells([self]).hashes[0])
+
+    def text(self) -> tuple[str, str]:
+        """Adjacency as n*n characters 0/1, row by row, and operations joined by commas."""
+        return "".join(str(x) for row in self.adjacency for x in row), ",".join(self.operations)
+
+    @classmethod
+    def from_text(cls, adjacency: str, operations: str) -> "Cell":
+        """Read what `text` writes; raises InvalidCell."""
+        names = operations.split(",")
+        n = len(names)
+        if len(adjacency) != n * n or set(adjacency) - {"0", "1"}:
+            raise InvalidCell(f"adjacency {adjacency!r} is not {n}*{n} characters 0 or 1")
+        return cls(np.array(list(adjacency), np.uint8).reshape(n, n), names)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class CellSet:
+    """Many cells as two arrays.
+
+    Attributes
+    ----------
+    adjacency
+        (N, 7, 7) uint8, upper triangular, smaller cells padded at the end.
+    operations
+        (N, 7) int8, index into OPERATIONS, -1 for padding.
+    """
+
+    adjacency: np.ndarray
+    operations: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    @overload
+    def __getitem__(self, index: int | np.integer) -> Cell: ...
+    @overload
+    def __getitem__(self, index: np.ndarray | slice | Sequence[int]) -> "CellSet": ...
+    def __getitem__(self, index: Any) -> "Cell | CellSet":
+        if isinstance(index, int | np.integer):
+            names = [OPERATIONS[k] for k in self.operations[index] if k != PADDING]
+            n = len(names)
+            return Cell(self.adjacency[index, :n, :n], names)  # type: ignore[arg-type]
+        return CellSet(self.adjacency[index], self.operations[index])
+
+    def __iter__(self) -> Iterator[Cell]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def n_vertices(self) -> np.ndarray:
+        """(N,) vertices of every cell."""
+        return (self.operations != PADDING).sum(1)
+
+    @property
+    def n_edges(self) -> np.ndarray:
+        """(N,) edges of every cell."""
+        return self.adjacency.sum((1, 2), dtype=np.int64)
+
+    @property
+    def depth(self) -> np.ndarray:
+        """(N,) edges on the longest path from input to output."""
+        longest = np.zeros(self.operations.shape, np.int64)
+        for v in range(1, MAX_VERTICES):
+            longest[:, v] = ((longest + 1) * self.adjacency[:, :, v]).max(1)
+        return longest.max(1)
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """(N,) public graph hashes, text of 32 hex digits."""
+        result = np.empty(len(self), "U32")
+        sizes = self.n_vertices
+        for n in np.unique(sizes):
+            rows = np.flatnonzero(sizes == n)
+            result[rows] = _graph_hashes(
+                self.adjacency[rows, :n, :n].astype(bool), _HASH_LABELS[self.operations[rows, :n]]
+            )
+        return result
+
+    @classmethod
+    def from_cells(cls, cells: Sequence[Cell]) -> "CellSet":
+        """Collect single cells."""
+        adjacency = np.zeros((len(cells), MAX_VERTICES, MAX_VERTICES), np.uint8)
+        operations = np.full((len(cells), MAX_VERTICES), PADDING, np.int8)
+        for row, cell in enumerate(cells):
+            n = cell.n_vertices
+            adjacency[row, :n, :n] = cell.adjacency
+            operations[row, :n] = [OPERATIONS.index(name) for name in cell.operations]
+        return cls(adjacency, operations)
+
+    @classmethod
+    def from_text(cls, adjacency: Sequence[str], operations: Sequence[str]) -> "CellSet":
+        """Read what `to_text` writes, fast; the rules of `Cell` are checked for all at once.
+
+        Raises
+        ------
+        InvalidCell
+            Naming the first row that is no pruned cell.
+        """
+        texts, codes = np.unique(np.asarray(operations, str), return_inverse=True)
+        sizes = np.array([text.count(",") + 1 for text in texts])[codes]
+        lengths = np.array([len(text) for text in adjacency])
+        if len(bad := np.flatnonzero((lengths != sizes**2) | (sizes > MAX_VERTICES))):
+            raise InvalidCell(
+                f"row {bad[0]}: adjacency {adjacency[bad[0]]!r} does not fit the operations "
+                f"{operations[bad[0]]!r} (n*n characters for n operations, n at most 7)"
+            )
+        try:
+            named = [[OPERATIONS.index(name) for name in text.split(",")] for text in texts]
+        except ValueError as error:
+            raise InvalidCell(f"unknown operation: {error}; known: {OPERATIONS}") from error
+        padded = np.array([[*row, *[PADDING] * (MAX_VERTICES - len(row))] for row in named])
+        result = cls(
+            np.zeros((len(lengths), MAX_VERTICES, MAX_VERTICES), np.uint8),
+            padded[codes].astype(np.int8),
+        )
+        for n in np.unique(sizes):
+            rows = np.flatnonzero(sizes == n)
+            joined = "".join(adjacency[row] for row in rows).encode()
+            bits = np.frombuffer(joined, np.uint8).reshape(-1, n, n) - ord("0")
+            result.adjacency[rows, :n, :n] = bits
+        if len(bad := np.flatnonzero(~result.valid())):
+            row = bad[0]
+            Cell.from_text(adjacency[row], operations[row])  # raises with the rule, or:
+            raise InvalidCell(f"row {row}: the cell has vertices that lie on no path; prune it")
+        return result
+
+    def valid(self) -> np.ndarray:
+        """(N,) whether every row is a cell as `Cell` makes it: within all rules, and pruned."""
+        a, ops, n = self.adjacency, self.operations, self.n_vertices
+        inside = np.arange(MAX_VERTICES) < n[:, None]  # (N, 7)
+        last = np.arange(MAX_VERTICES) == n[:, None] - 1
+        first = np.arange(MAX_VERTICES) == 0
+        inner = inside & ~first & ~last
+        return (
+            (n >= 2)
+            & (inside == (ops != PADDING)).all(1)
+            & (a <= 1).all((1, 2))
+            & (np.tril(a) == 0).all((1, 2))
+            & (self.n_edges <= MAX_EDGES)
+            & (ops[:, 0] == 0)
+            & (np.where(last, ops, 4) == 4).all(1)
+            & (np.where(inner, (ops >= 1) & (ops <= 3), True)).all(1)
+            # Upper triangular: every vertex is on a path if only the ends lack an edge in or out.
+            & ((a.sum(1) > 0) == (inside & ~first)).all(1)
+            & ((a.sum(2) > 0) == (inside & ~last)).all(1)
+        )
+
+    def to_text(self) -> tuple[list[str], list[str]]:
+        """Adjacency and operations of every cell, as `Cell.text` gives them."""
+        adjacency, operations = [], []
+        for matrix, codes, n in zip(self.adjacency, self.operations, self.n_vertices, strict=True):
+            adjacency.append((matrix[:n, :n] + ord("0")).tobytes().decode())
+            operations.append(",".join(OPERATIONS[k] for k in codes[:n]))
+        return adjacency, operations
+
+
+def cell_tensors(cells: CellSet | Sequence[Cell]) -> tuple[Tensor, Tensor]:
+    """Encode cells for the models.
+
+    Returns
+    -------
+    adjacency
+        (N, 7, 7) float32, upper triangular, zero rows and columns at the end of smaller cells.
+    operations
+        (N, 7, 5) float32, one-hot in the order of OPERATIONS, zero rows for padding.
+    """
+    cells = cells if isinstance(cells, CellSet) else CellSet.from_cells(cells)
+    one_hot = cells.operations[:, :, None] == np.arange(len(OPERATIONS))
+    return (
+        torch.from_numpy(cells.adjacency.astype(np.float32)),
+        torch.from_numpy(one_hot.astype(np.float32)),
+    )
+
+
+def decode_cell(adjacency: Any, operations: Any) -> Cell:
+    """Make a cell of what a decoder gives, by the rule of METHOD section 1.
+
+    Parameters
+    ----------
+    adjacency
+        (7, 7) of 0 and 1; only the upper triangle is read.
+    operations
+        (7,) indices into OPERATIONS. The cell ends at the first `output`.
+
+    Raises
+    ------
+    InvalidCell
+        If what is left after pruning is no cell.
+    """
+    codes = [int(k) for k in operations]
+    if codes.count(OPERATIONS.index(OUTPUT)) == 0:
+        raise InvalidCell("no vertex is an output")
+    n = codes.index(OPERATIONS.index(OUTPUT)) + 1
+    matrix = np.triu(np.asarray(adjacency, np.uint8), 1)[:n, :n]
+    return Cell(matrix, [OPERATIONS[k] for k in codes[:n]])  # type: ignore[arg-type]
+
+
+def to_data(cell: Cell) -> "Data":
+    """The cell as a torch_geometric graph: x (n, 5) one-hot float32, edge_index (2, E) int64."""
+    from torch_geometric.data import Data
+
+    adjacency, one_hot = cell_tensors([cell])
+    n = cell.n_vertices
+    return Data(x=one_hot[0, :n], edge_index=adjacency[0].nonzero().T.contiguous())
+
+
+@cache
+def enumerate_cells(max_vertices: int = MAX_VERTICES) -> CellSet:
+    """Every unique cell of at most `max_vertices` vertices.
+
+    Cells come by number of vertices; each is the first of its isomorphic encodings in the order of
+    the upper triangle read row by row, then of the operations. There are 1, 7, 91, 2,532, 64,542
+    and 423,624 for 2 to 7 vertices.
+
+    Raises
+    ------
+    ValueError
+        If `max_vertices` is not 2 to 7.
+    """
+    if not 2 <= max_vertices <= MAX_VERTICES:
+        raise ValueError(f"max_vertices is {max_vertices}; cells have 2 to {MAX_VERTICES} vertices")
+    sets = [_cells_of_size(n) for n in range(2, max_vertices + 1)]
+    return CellSet(
+        np.concatenate([cells.adjacency for cells in sets]),
+        np.concatenate([cells.operations for cells in sets]),
+    )
+
+
+def random_cells(n: int, rng: np.random.Generator, max_vertices: int = MAX_VERTICES) -> CellSet:
+    """Draw `n` cells, uniform over the unique cells (not over their encodings), with repetition."""
+    space = enumerate_cells(max_vertices)
+    return space[rng.integers(len(space), size=n)]
+
+
+def mutate(cell: Cell, rng: np.random.Generator) -> Cell:
+    """Return a random neighbor of the cell, uniform over `neighbors`."""
+    found = neighbors(cell)
+    return found[rng.integers(len(found))]
+
+
+def neighbors(cell: Cell) -> list[Cell]:
+    """Cells one edit away: one edge flipped, or one operation changed, then pruned.
+
+    The edit is made in the cell as it is, or with one more unconnected vertex where there is room,
+    so that cells can also grow: such a vertex is put in with one edge in and one edge out. Unique
+    by hash, the cell itself left out.
+    """
+    matrix, operations = cell.matrix, list(cell.operations)
+    n = cell.n_vertices
+    edits: list[tuple[np.ndarray, list[str]]] = []
+    for i, j in zip(*np.triu_indices(n, 1), strict=True):
+        flipped = matrix.copy()
+        flipped[i, j] ^= 1
+        edits.append((flipped, operations))
+    for v, name in product(range(1, n - 1), INNER):
+        edits.append((matrix, [*operations[:v], name, *operations[v + 1 :]]))
+    if n < MAX_VERTICES:
+        for v in range(1, n):  # the new vertex stands before the present v
+            grown = np.insert(np.insert(matrix, v, 0, 0), v, 0, 1)
+            for i, j, name in product(range(v), range(v + 1, n + 1), INNER):
+                joined = grown.copy()
+                joined[i, v] = joined[v, j] = 1
+                edits.append((joined, [*operations[:v], name, *operations[v:]]))
+    found: dict[str, Cell] = {}
+    for edited, names in edits:
+        try:
+            other = Cell(edited, names)  # type: ignore[arg-type]
+        except InvalidCell:
+            continue
+        found.setdefault(other.hash, other)
+    found.pop(cell.hash, None)
+    return list(found.values())
+
+
+def _check(adjacency: Any, operations: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    names = [str(name) for name in operations]
+    try:
+        matrix = np.asarray(adjacency)
+        matrix = np.where(matrix.astype(float) == 0, 0, np.where(matrix.astype(float) == 1, 1, -1))
+    except (TypeError, ValueError) as error:
+        raise InvalidCell("the adjacency is no matrix of numbers") from error
+    n = len(names)
+    if matrix.shape != (n, n):
+        raise InvalidCell(f"the adjacency has shape {matrix.shape}, but there are {n} operations")
+    if n < 2:
+        raise InvalidCell("a cell has at least two vertices, input and output")
+    if (matrix < 0).any():
+        raise InvalidCell("the adjacency has entries other than 0 and 1")
+    if np.tril(matrix).any():
+        raise InvalidCell("the adjacency is not upper triangular")
+    if names[0] != INPUT:
+        raise InvalidCell(f"the first operation is {names[0]!r}, not {INPUT!r}")
+    if names[-1] != OUTPUT:
+        raise InvalidCell(f"the last operation is {names[-1]!r}, not {OUTPUT!r}")
+    for v, name in enumerate(names[1:-1], start=1):
+        if name not in INNER:
+            raise InvalidCell(f"vertex {v} has operation {name!r}; choose one of {INNER}")
+    return matrix, names
+
+
+def _on_path(matrix: np.ndarray) -> np.ndarray:
+    """(n,) whether a vertex lies on a path from the first to the last."""
+    n = len(matrix)
+    forward, backward = np.eye(n, dtype=bool)[0], np.eye(n, dtype=bool)[-1]
+    for v in range(n):  # upper triangular: one pass in order reaches everything
+        forward[v] |= bool((forward & (matrix[:, v] > 0)).any())
+    for v in reversed(range(n)):
+        backward[v] |= bool((backward & (matrix[v] > 0)).any())
+    both = forward & backward
+    return both if both[0] and both[-1] else np.zeros(n, bool)
+
+
+def _cells_of_size(n: int) -> CellSet:
+    graphs = _unlabeled(n)  # (G, n, n)
+    labelings = np.array(list(product([1, 2, 3], repeat=n - 2)), np.int8).reshape(3 ** (n - 2), n - 2)
+    adjacency = np.zeros((len(graphs) * len(labelings), MAX_VERTICES, MAX_VERTICES), np.uint8)
+    adjacency[:, :n, :n] = np.repeat(graphs, len(labelings), 0)
+    operations = np.full((len(adjacency), MAX_VERTICES), PADDING, np.int8)
+    operations[:, 0] = 0
+    operations[:, 1 : n - 1] = np.tile(labelings, (len(graphs), 1))
+    operations[:, n - 1] = 4
+    encodings = CellSet(adjacency, operations)
+    first = np.sort(np.unique(encodings.hashes, return_index=True)[1])
+    cells = encodings[first]
+    cells.__dict__["hashes"] = encodings.hashes[first]
+    return cells
+
+
+def _unlabeled(n: int) -> np.ndarray:
+    """Unique graphs of n vertices that are all on a path, as (G, n, n) bool.
+
+    Whatever the labels, cells of two graphs that differ here differ too, so only these need labels.
+    """
+    pairs = np.triu_indices(n, 1)
+    patterns = np.arange(2 ** len(pairs[0]), dtype=np.int64)
+    shifts = np.arange(len(pairs[0]))[::-1]
+    patterns = patterns[np.bitwise_count(patterns) <= MAX_EDGES]
+    graphs = np.zeros((len(patterns), n, n), bool)
+    graphs[:, pairs[0], pairs[1]] = (patterns[:, None] >> shifts) & 1
+    connected = graphs[:, :, 1:].any(1).all(1) & graphs[:, :-1].any(2).all(1)
+    graphs = graphs[connected]
+    labels = np.zeros((len(graphs), n), np.int64)
+    labels[:, 0], labels[:, -1] = -1, -2
+    first = np.unique(_graph_hashes(graphs, labels), return_index=True)[1]
+    return graphs[np.sort(first)]
+
+
+def _graph_hashes(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The published hash of graphs of one size: (M, n, n) bool and (M, n) int -> (M,) text.
+
+    A digest is computed once for all vertices that share it. Between rounds every vertex holds the
+    rank of its digest, so that sorting ranks sorts digests.
+    """
+    count, n = labels.shape
+    columns = [adjacency.sum(2), adjacency.sum(1), labels]
+    key = (columns[0] * 64 + columns[1] * 8 + columns[2] + 2).ravel()
+    _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
+    flat = [column.ravel()[index].tolist() for column in columns]
+    digests, rank = _ranked([str(values) for values in zip(*flat, strict=True)])
+    ranks = rank[inverse].reshape(count, n)  # (M, n)
+    multipliers = np.random.default_rng(0).integers(1, 2**63, 2 * n + 1, np.uint64) | np.uint64(1)
+    for _ in range(n):
+        absent = len(digests)
+        incoming = np.sort(np.where(adjacency.transpose(0, 2, 1), ranks[:, None], absent), 2)
+        outgoing = np.sort(np.where(adjacency, ranks[:, None], absent), 2)
+        rows = np.concatenate([incoming, outgoing, ranks[:, :, None]], 2).reshape(-1, 2 * n + 1)
+        key = _mix(rows.astype(np.uint64) + np.uint64(1), multipliers)
+        _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
+        names = [*digests, ""]
+        texts = [
+            f"{''.join(names[r] for r in row[:n])}|{''.join(names[r] for r in row[n:-1])}"
+            f"|{names[row[-1]]}"
+            for row in rows[index].tolist()
+        ]
+        digests, rank = _ranked(texts)
+        ranks = rank[inverse].reshape(count, n)
+    final = [str([digests[r] for r in row]) for row in np.sort(ranks, 1).tolist()]
+    return np.array([hashlib.md5(text.encode()).hexdigest() for text in final], "U32")
+
+
+def _mix(rows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """64-bit keys of rows of small numbers; unequal rows share a key about once in 10^19 pairs."""
+    key = np.zeros(len(rows), np.uint64)
+    for column, multiplier in zip(rows.T, multipliers, strict=True):
+        key = (key ^ column) * multiplier
+        key ^= key >> np.uint64(29)
+    return key
+
+
+def _ranked(texts: list[str]) -> tuple[list[str], np.ndarray]:
+    """Sorted unique MD5 digests of texts, and each text's rank among them."""
+    raw = b"".join(hashlib.md5(text.encode()).digest() for text in texts)
+    halves = np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    ordered = halves[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.cumsum(new) - 1
+    digests = [raw[16 * k : 16 * k + 16].hex() for k in order[new]]
+    return digests, rank
