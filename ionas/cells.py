@@ -407,7 +407,9 @@ def _on_path(matrix: np.ndarray) -> np.ndarray:
 
 def _cells_of_size(n: int) -> CellSet:
     graphs = _unlabeled(n)  # (G, n, n)
-    labelings = np.array(list(product([1, 2, 3], repeat=n - 2)), np.int8).reshape(3 ** (n - 2), n - 2)
+    labelings = np.array(list(product([1, 2, 3], repeat=n - 2)), np.int8).reshape(
+        3 ** (n - 2), n - 2
+    )
     adjacency = np.zeros((len(graphs) * len(labelings), MAX_VERTICES, MAX_VERTICES), np.uint8)
     adjacency[:, :n, :n] = np.repeat(graphs, len(labelings), 0)
     operations = np.full((len(adjacency), MAX_VERTICES), PADDING, np.int8)
@@ -415,10 +417,8 @@ def _cells_of_size(n: int) -> CellSet:
     operations[:, 1 : n - 1] = np.tile(labelings, (len(graphs), 1))
     operations[:, n - 1] = 4
     encodings = CellSet(adjacency, operations)
-    first = np.sort(np.unique(encodings.hashes, return_index=True)[1])
-    cells = encodings[first]
-    cells.__dict__["hashes"] = encodings.hashes[first]
-    return cells
+    keys = _keys(adjacency[:, :n, :n], _HASH_LABELS[operations[:, :n]])
+    return encodings[np.sort(np.unique(keys, return_index=True)[1])]
 
 
 def _unlabeled(n: int) -> np.ndarray:
@@ -436,8 +436,32 @@ def _unlabeled(n: int) -> np.ndarray:
     graphs = graphs[connected]
     labels = np.zeros((len(graphs), n), np.int64)
     labels[:, 0], labels[:, -1] = -1, -2
-    first = np.unique(_graph_hashes(graphs, labels), return_index=True)[1]
-    return graphs[np.sort(first)]
+    return graphs[np.sort(np.unique(_keys(graphs, labels), return_index=True)[1])]
+
+
+def _keys(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """64-bit stand-ins for the published hash: (M, n, n) and (M, n) -> (M,) uint64.
+
+    The same refinement with sums for sorted lists and a mixing function for MD5, so that arrays do
+    all the work. Unequal graphs share a key once in about 10^19 pairs.
+    """
+    return np.concatenate(
+        [
+            _chunk_keys(adjacency[start : start + 100_000], labels[start : start + 100_000])
+            for start in range(0, len(labels), 100_000)
+        ]
+    )
+
+
+def _chunk_keys(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    edges = adjacency.astype(np.uint64)
+    degrees = adjacency.sum(2) * 64 + adjacency.sum(1) * 8 + labels + 2
+    colors = _mix(degrees.astype(np.uint64))  # (M, n)
+    for _ in range(labels.shape[1]):
+        incoming = np.einsum("muv,mu->mv", edges, _mix(colors ^ np.uint64(0x5BF03635)))
+        outgoing = np.einsum("mvu,mu->mv", edges, _mix(colors ^ np.uint64(0xA54FF53A)))
+        colors = _mix(_mix(_mix(incoming) + outgoing) + colors)
+    return _mix(_mix(colors).sum(1))
 
 
 def _graph_hashes(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -453,13 +477,14 @@ def _graph_hashes(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
     flat = [column.ravel()[index].tolist() for column in columns]
     digests, rank = _ranked([str(values) for values in zip(*flat, strict=True)])
     ranks = rank[inverse].reshape(count, n)  # (M, n)
-    multipliers = np.random.default_rng(0).integers(1, 2**63, 2 * n + 1, np.uint64) | np.uint64(1)
     for _ in range(n):
         absent = len(digests)
         incoming = np.sort(np.where(adjacency.transpose(0, 2, 1), ranks[:, None], absent), 2)
         outgoing = np.sort(np.where(adjacency, ranks[:, None], absent), 2)
         rows = np.concatenate([incoming, outgoing, ranks[:, :, None]], 2).reshape(-1, 2 * n + 1)
-        key = _mix(rows.astype(np.uint64) + np.uint64(1), multipliers)
+        key = np.zeros(len(rows), np.uint64)
+        for column in rows.T:
+            key = _mix(key ^ column.astype(np.uint64))
         _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
         names = [*digests, ""]
         texts = [
@@ -473,13 +498,12 @@ def _graph_hashes(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([hashlib.md5(text.encode()).hexdigest() for text in final], "U32")
 
 
-def _mix(rows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """64-bit keys of rows of small numbers; unequal rows share a key about once in 10^19 pairs."""
-    key = np.zeros(len(rows), np.uint64)
-    for column, multiplier in zip(rows.T, multipliers, strict=True):
-        key = (key ^ column) * multiplier
-        key ^= key >> np.uint64(29)
-    return key
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Scramble 64-bit numbers one to one (the finisher of SplitMix64)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def _ranked(texts: list[str]) -> tuple[list[str], np.ndarray]:
