@@ -215,7 +215,10 @@ class CellSet:
             result.adjacency[rows, :n, :n] = bits
         if len(bad := np.flatnonzero(~result.valid())):
             row = bad[0]
-            Cell.from_text(adjacency[row], operations[row])  # raises with the rule, or:
+            try:
+                Cell.from_text(adjacency[row], operations[row])
+            except InvalidCell as error:
+                raise InvalidCell(f"row {row}: {error}") from error
             raise InvalidCell(f"row {row}: the cell has vertices that lie on no path; prune it")
         return result
 

@@ -1,0 +1,420 @@
+"""A tabular benchmark: measured accuracies and times of cells, and the simulated clock of a search.
+
+One row per cell. Columns: `hash`, `adjacency` (text of n*n characters 0/1), `operations` (names
+joined by commas), `trainable_parameters`, and the measured fields of FIELDS. A plain field is the
+mean over repeats at the largest budget of epochs; `FIELD_4` is that at 4 epochs; `FIELD_r0` and
+`FIELD_4_r0` are single repeats. Fields may be missing, or NaN for some cells.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ionas.cells import Cell, CellSet, InvalidCell
+
+FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
+IDENTITY = ("hash", "adjacency", "operations")
+EMBEDDED = ("digits",)
+_COLUMN = re.compile(rf"({'|'.join(FIELDS)})(?:_(\d+))?(?:_r(\d+))?")
+
+
+class InvalidTable(ValueError):
+    """A table that cannot be used; the message names the file, the column or row, and the mend."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A tabular benchmark in memory.
+
+    Attributes
+    ----------
+    cells
+        The N cells.
+    frame
+        N rows of numbers, in the order of the cells: `trainable_parameters` and measured columns.
+    about
+        `name`; `epochs`, the largest budget (0 if unknown); `time_unit`; anything else of its
+        provenance.
+    """
+
+    cells: CellSet
+    frame: pd.DataFrame
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def name(self) -> str:
+        """Name of the benchmark."""
+        return str(self.about.get("name", "unnamed"))
+
+    @property
+    def epochs(self) -> int:
+        """Largest budget, in epochs; 0 if unknown."""
+        return int(self.about.get("epochs", 0))
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of the training times."""
+        return str(self.about.get("time_unit", "seconds"))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {str(name): row for row, name in enumerate(self.cells.hashes)}
+
+    def index(self, cell: Cell | str) -> int:
+        """Row of a cell or of its hash; raises KeyError if the table does not hold it."""
+        name = cell if isinstance(cell, str) else cell.hash
+        if name not in self._rows:
+            raise KeyError(f"the table {self.name!r} holds no cell {name}")
+        return self._rows[name]
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Table":
+        """The table of some rows, in the given order."""
+        chosen = np.asarray(indices)
+        frame = self.frame.iloc[chosen].reset_index(drop=True)
+        return Table(self.cells[chosen], frame, self.about)
+
+    def values(self, name: str, epochs: int | None = None, repeat: int | None = None) -> np.ndarray:
+        """Values of a field for all cells, (N,) float64, NaN where unknown.
+
+        Parameters
+        ----------
+        name
+            One of FIELDS, or `trainable_parameters`.
+        epochs
+            Budget; None is the largest.
+        repeat
+            One repeat, from 0; None is the mean over the repeats.
+
+        Raises
+        ------
+        InvalidTable
+            If the table does not hold it; the message says what it holds.
+        """
+        column = name
+        if epochs is not None and epochs != self.epochs:
+            column += f"_{epochs}"
+        if repeat is not None:
+            column += f"_r{repeat}"
+        if column not in self.frame:
+            raise InvalidTable(
+                f"the table {self.name!r} has no column {column!r}; "
+                f"it has: {', '.join(self.frame.columns)}"
+            )
+        return self.frame[column].to_numpy(np.float64)
+
+    def budgets(self, name: str) -> list[int]:
+        """Budgets in epochs at which a field is known, ascending."""
+        found = {
+            int(match[2]) if match[2] else self.epochs
+            for column in self.frame
+            if (match := _COLUMN.fullmatch(column)) and match[1] == name
+        }
+        return sorted(found)
+
+    def repeats(self, name: str, epochs: int | None = None) -> int:
+        """Number of repeats that the table holds of a field at a budget."""
+        budget = self.epochs if epochs is None else epochs
+        return sum(
+            bool(match and match[1] == name and match[3])
+            and (int(match[2]) if match[2] else self.epochs) == budget
+            for column in self.frame
+            for match in [_COLUMN.fullmatch(column)]
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the table as Parquet: complete, or not at all."""
+        adjacency, operations = self.cells.to_text()
+        identity = dict(zip(IDENTITY, (self.cells.hashes, adjacency, operations), strict=True))
+        content = pa.Table.from_pandas(
+            pd.concat([pd.DataFrame(identity), self.frame], axis=1), preserve_index=False
+        )
+        content = content.replace_schema_metadata({"ionas": json.dumps(self.about)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        pq.write_table(content, temporary, compression="zstd")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path | str, verify: bool = True) -> "Table":
+        """Read a table from Parquet or CSV, and check it.
+
+        Parameters
+        ----------
+        path
+            File with the columns above; `operations` may also be a list of names per row.
+        verify
+            Whether to compute the hash of every cell and compare it with the file's.
+
+        Raises
+        ------
+        InvalidTable
+            If the file is missing or malformed, a cell invalid or double, a hash wrong, or an
+            accuracy not between 0 and 1.
+        """
+        path = Path(path)
+        frame, about = _read_file(path)
+        check_columns(path, frame.columns)
+        joined = [text if isinstance(text, str) else ",".join(text) for text in frame["operations"]]
+        try:
+            cells = CellSet.from_text(frame["adjacency"].astype(str).tolist(), joined)
+        except InvalidCell as error:
+            raise InvalidTable(f"{path}: {error}") from error
+        numbers = frame.drop(columns=[name for name in IDENTITY if name in frame])
+        table = cls(cells, numbers.reset_index(drop=True), {"name": path.stem, **about})
+        _check_values(path, table.frame)
+        if "hash" not in frame:
+            table._check_unique(path)
+        elif verify:
+            given = frame["hash"].to_numpy(str)
+            if len(bad := np.flatnonzero(given != cells.hashes)):
+                raise InvalidTable(
+                    f"{path}: row {bad[0]} has hash {given[bad[0]]}, but its cell has "
+                    f"{cells.hashes[bad[0]]}; the columns do not belong together"
+                )
+            table._check_unique(path)
+        else:
+            cells.__dict__["hashes"] = frame["hash"].to_numpy(str)
+        return table
+
+    def _check_unique(self, path: Path) -> None:
+        if len(self._rows) < len(self):
+            row = next(r for r, name in enumerate(self.cells.hashes) if self._rows[name] != r)
+            raise InvalidTable(
+                f"{path}: rows {row} and {self._rows[str(self.cells.hashes[row])]} are the same "
+                "cell; keep one row per cell"
+            )
+
+
+def load_table(source: str, verify: bool = True) -> Table:
+    """Load the embedded benchmark by name (`digits`), or a table by its path."""
+    return embedded(source) if source in EMBEDDED else Table.read(source, verify)
+
+
+def embedded(name: str = "digits") -> Table:
+    """Load a benchmark that comes with the package."""
+    with as_file(files("ionas").joinpath(f"data/{name}.parquet")) as path:
+        return Table.read(path)
+
+
+def check_table(source: str) -> None:
+    """Look at a table's header only: raises InvalidTable if it cannot be one."""
+    if source in EMBEDDED:
+        return
+    path = Path(source)
+    if path.suffix == ".csv" and path.is_file():
+        check_columns(path, pd.read_csv(path, nrows=0).columns)
+    else:
+        check_columns(path, _open_parquet(path).schema_arrow.names)
+
+
+def check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Raise InvalidTable unless the columns describe cells with at least one measured field."""
+    missing = [name for name in ("adjacency", "operations") if name not in columns]
+    if missing:
+        raise InvalidTable(
+            f"{path} has no column {missing[0]!r}; a table needs adjacency (text of n*n "
+            "characters 0/1, row by row) and operations (names joined by commas)"
+        )
+    if not any(_COLUMN.fullmatch(name) for name in columns):
+        raise InvalidTable(f"{path} has none of the columns {', '.join(FIELDS)}")
+
+
+class Clock:
+    """Simulated time: what each run of a search has spent, and what it found by then.
+
+    Time belongs to the benchmark, not to the search: every query costs the training time of its
+    cell. Several runs are kept side by side.
+
+    Parameters
+    ----------
+    table
+        Only cells with a finite validation accuracy and training time can be queried.
+    runs
+        Number of runs.
+    """
+
+    def __init__(self, table: Table, runs: int = 1) -> None:
+        self._validation = table.values("validation_accuracy")
+        self._test = table.values("test_accuracy")
+        self._time = table.values("training_time")
+        self.elapsed = np.zeros(runs)
+        self._log: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    @property
+    def known(self) -> np.ndarray:
+        """(N,) whether a cell can be queried."""
+        return np.isfinite(self._validation) & np.isfinite(self._time)
+
+    def query(self, cells: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+        """Evaluate one cell per run, and let its time pass.
+
+        Parameters
+        ----------
+        cells
+            (runs,) rows of the table.
+        active
+            (runs,) bool; the others spend no time and log nothing.
+
+        Returns
+        -------
+        numpy.ndarray
+            (runs,) validation accuracy.
+        """
+        rows = np.flatnonzero(active) if active is not None else np.arange(len(self.elapsed))
+        self.elapsed[rows] += self._time[cells[rows]]
+        self._log.append((rows, cells[rows], self.elapsed[rows].copy()))
+        return self._validation[cells]
+
+    def trajectories(self) -> pd.DataFrame:
+        """All queries, run by run.
+
+        Columns: run, step, cell, time (spent when the result is there), validation_accuracy and
+        test_accuracy of the cell, and incumbent_validation and incumbent_test of the cell with the
+        best validation accuracy so far.
+        """
+        run, cell, time = (np.concatenate(part) for part in zip(*self._log, strict=True))
+        frame = pd.DataFrame({"run": run, "cell": cell, "time": time})
+        frame = frame.sort_values("run", kind="stable", ignore_index=True)
+        frame.insert(1, "step", frame.groupby("run").cumcount())
+        frame["validation_accuracy"] = self._validation[frame["cell"]]
+        frame["test_accuracy"] = self._test[frame["cell"]]
+        best = frame.groupby("run")["validation_accuracy"].cummax()
+        frame["incumbent_validation"] = best
+        improved = frame["validation_accuracy"].eq(best) & ~best.eq(
+            best.groupby(frame["run"]).shift()
+        )
+        test = frame["test_accuracy"].where(improved)
+        frame["incumbent_test"] = test.groupby(frame["run"]).ffill()
+        return frame
+
+
+def best(table: Table) -> dict[str, float]:
+    """Best validation and test accuracy among the cells whose value the table knows."""
+    return {
+        name: float(np.nanmax(table.values(name)))
+        for name in ("validation_accuracy", "test_accuracy")
+    }
+
+
+def regret_curves(
+    trajectories: pd.DataFrame,
+    table: Table,
+    grid: np.ndarray,
+    shift: float = 0.0,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean regret over runs at fixed times, with a 95 % bootstrap interval over runs (Figs 5, 6).
+
+    Regret is the table's best accuracy minus that of the incumbent, which is chosen by validation
+    accuracy. Every run gives one value per time: that of its last result by then.
+
+    Parameters
+    ----------
+    trajectories
+        As `Clock.trajectories` gives them.
+    grid
+        (T,) simulated times.
+    shift
+        Time added to every result, for what a method costs before it starts.
+
+    Returns
+    -------
+    DataFrame
+        time, metric (`validation` or `test`), mean, low, high; NaN until every run has a result.
+    """
+    limits = best(table)
+    runs = trajectories["run"].unique()
+    draws = np.random.default_rng(seed).integers(len(runs), size=(bootstrap, len(runs)))
+    parts = []
+    for metric in ("validation", "test"):
+        regret = np.stack(
+            [
+                limits[f"{metric}_accuracy"]
+                - _held(group["time"] + shift, group[f"incumbent_{metric}"], grid)
+                for _, group in trajectories.groupby("run")
+            ]
+        )  # (R, T)
+        means = np.stack([regret[draw].mean(0) for draw in draws])
+        low, high = np.quantile(means, [0.025, 0.975], axis=0)
+        parts.append(
+            pd.DataFrame(
+                {"time": grid, "metric": metric, "mean": regret.mean(0), "low": low, "high": high}
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def signal(table: Table) -> dict[str, float]:
+    """How far cells differ beyond the noise of training, in test accuracy at the largest budget.
+
+    Returns
+    -------
+    dict
+        `between`, the standard deviation between cells of their mean test accuracy; `error`, the
+        standard error of one cell's mean (pooled over cells); `ratio` of the two.
+    """
+    repeats = table.repeats("test_accuracy")
+    if repeats < 2:
+        raise InvalidTable(f"the table {table.name!r} holds fewer than two repeats of a cell")
+    runs = np.stack([table.values("test_accuracy", repeat=k) for k in range(repeats)])  # (R, N)
+    error = float(np.sqrt(runs.var(0, ddof=1).mean() / repeats))
+    between = float(runs.mean(0).std(ddof=1))
+    return {"between": between, "error": error, "ratio": between / error}
+
+
+def _held(times: pd.Series, values: pd.Series, grid: np.ndarray) -> np.ndarray:
+    """Value of the last result by each time of the grid, NaN before the first."""
+    position = np.searchsorted(times.to_numpy(), grid, side="right") - 1
+    return np.where(position >= 0, values.to_numpy()[position], np.nan)
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    if not path.is_file():
+        raise InvalidTable(
+            f"there is no table {str(path)!r}; give {' or '.join(EMBEDDED)}, or the path of a "
+            ".parquet or .csv file"
+        )
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise InvalidTable(f"{path} is not a Parquet file ({error})") from error
+
+
+def _read_file(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    if path.suffix == ".csv" and path.is_file():
+        return pd.read_csv(path, dtype={"adjacency": str, "hash": str}), {}
+    file = _open_parquet(path)
+    stored = (file.schema_arrow.metadata or {}).get(b"ionas", b"{}")
+    try:
+        return file.read().to_pandas(), json.loads(stored)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidTable(f"{path} is damaged ({error})") from error
+
+
+def _check_values(path: Path, frame: pd.DataFrame) -> None:
+    for column in frame:
+        match = _COLUMN.fullmatch(column)
+        if match is None:
+            continue
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            raise InvalidTable(f"{path}: column {column!r} holds text, not numbers")
+        values = frame[column].to_numpy(np.float64)
+        time = match[1] == "training_time"
+        bad = np.flatnonzero((values < 0) | (np.isinf(values) if time else values > 1))
+        if len(bad):
+            hint = "" if time or values[bad[0]] > 100 else "; accuracies are fractions, not percent"
+            raise InvalidTable(f"{path}: {column} of row {bad[0]} is {values[bad[0]]}{hint}")

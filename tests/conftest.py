@@ -1,0 +1,46 @@
+"""What several test files share: threads held to one, and one tiny run of the whole study."""
+
+import os
+import shutil
+from pathlib import Path
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+os.environ |= dict.fromkeys(THREADS, "1")  # before anything imports numpy or torch
+
+import filelock  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of the profile `tiny`; tests only read it.
+
+    `make test` has made it already and gives its place by IONAS_TEST_RUNS.
+    """
+    given = os.environ.get("IONAS_TEST_RUNS")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    runs = Path(given) if given else shared / "runs"
+    from ionas.study.run import run
+
+    with filelock.FileLock(shared / "runs.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IONAS_RUNS", str(runs))
+        return run("tiny")
+
+
+@pytest.fixture
+def tiny_copy(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tiny run to change, in the folder that IONAS_RUNS then names."""
+    copy = tmp_path / "runs" / "tiny"
+    shutil.copytree(tiny_run, copy, ignore=shutil.ignore_patterns("by_hand", ".lock"))
+    monkeypatch.setenv("IONAS_RUNS", str(copy.parent))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the paper-scale data that may stand beside the project."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "nasbench101.parquet").exists():
+        pytest.skip("the paper-scale data do not stand beside the project (../shared/data)")
+    return folder

@@ -1,0 +1,143 @@
+"""REINFORCE against a slow single-run reference in plain PyTorch, and the rules of a search."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ionas.cells import enumerate_cells
+from ionas.search import (
+    _generator,
+    _initial_policy,
+    default_baseline,
+    default_budget,
+    random_search,
+    reinforce,
+)
+from ionas.table import Table
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    cells = enumerate_cells(4)
+    validation = rng.uniform(0.5, 0.95, len(cells))
+    frame = pd.DataFrame(
+        {
+            "validation_accuracy": validation,
+            "test_accuracy": validation - rng.uniform(0, 0.05, len(cells)),
+            "training_time": rng.uniform(1, 3, len(cells)),
+        }
+    )
+    return Table(cells, frame, {"name": "made"})
+
+
+@pytest.fixture(scope="module")
+def embedding(table):
+    return np.random.default_rng(1).normal(size=(len(table), 6)).astype(np.float32)
+
+
+def slow_reference(embedding, table, run, seed, budget, baseline, episode, hidden, rate):
+    """One run with torch's own LSTM cell, distances in a loop, and a policy of its own."""
+    generator = _generator(seed, run)
+    width = embedding.shape[1]
+    weights = _initial_policy(width, hidden, generator)
+    lstm, dense = torch.nn.LSTMCell(width, hidden), torch.nn.Linear(hidden, width)
+    with torch.no_grad():
+        lstm.weight_ih.copy_(weights.input)
+        lstm.weight_hh.copy_(weights.hidden)
+        lstm.bias_ih.copy_(weights.bias)
+        lstm.bias_hh.zero_()
+        dense.weight.copy_(weights.output)
+        dense.bias.copy_(weights.output_bias)
+    lstm.bias_hh.requires_grad_(False)
+    parameters = [lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, *dense.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=rate)
+    here = int(torch.randint(len(table), (1,), generator=generator))
+    visited, spent, path = {here}, 0.0, []
+    while True:
+        noise = torch.randn(episode, width, generator=generator)
+        state, losses = None, []
+        for step in range(episode):
+            state = lstm(torch.from_numpy(embedding[here : here + 1]), state)
+            mean = dense(state[0])[0]
+            sample = mean.detach() + noise[step]
+            distances = {
+                index: float(((sample.double() - torch.from_numpy(row).double()) ** 2).sum())
+                for index, row in enumerate(embedding)
+                if index not in visited
+            }
+            here = min(distances, key=distances.__getitem__)
+            visited.add(here)
+            path.append(here)
+            spent += table.frame["training_time"][here]
+            if spent >= budget or len(visited) == len(table):
+                return path
+            log_p = torch.distributions.Normal(mean, 1.0).log_prob(sample).mean()
+            losses.append(-log_p * (table.frame["validation_accuracy"][here] - baseline))
+        optimizer.zero_grad()
+        torch.stack(losses).mean().backward()
+        optimizer.step()
+
+
+def test_agrees_with_the_slow_reference(embedding, table):
+    settings = {"budget": 70.0, "baseline": 0.8, "seed": 3, "episode": 4, "hidden": 8}
+    found = reinforce(embedding, table, runs=3, learning_rate=0.05, **settings)
+    for run in range(3):
+        path = slow_reference(embedding, table, run, 3, 70.0, 0.8, 4, 8, 0.05)
+        assert found[found["run"] == run]["cell"].tolist() == path
+        assert len(path) > 12  # several updates
+
+
+def test_a_run_does_not_depend_on_those_beside_it(embedding, table):
+    few, many = (reinforce(embedding, table, runs=r, budget=60.0, seed=5) for r in (2, 7))
+    pd.testing.assert_frame_equal(few, many[many["run"] < 2].reset_index(drop=True))
+    assert few[few["run"] == 0]["cell"].tolist() != few[few["run"] == 1]["cell"].tolist()
+
+
+@pytest.mark.parametrize("search", ["reinforce", "random"])
+def test_no_cell_twice_budget_kept_and_seeded(embedding, table, search):
+    def go(seed):
+        if search == "random":
+            return random_search(table, runs=5, budget=50.0, seed=seed)
+        return reinforce(embedding, table, runs=5, budget=50.0, seed=seed, hidden=16)
+
+    found = go(1)
+    assert not found.duplicated(["run", "cell"]).any()
+    for _, group in found.groupby("run"):
+        assert group["time"].iloc[-1] >= 50 > group["time"].iloc[-2]
+    pd.testing.assert_frame_equal(found, go(1))
+    assert not found["cell"].head(10).equals(go(2)["cell"].head(10))
+
+
+def test_a_run_ends_when_every_cell_is_visited(embedding, table):
+    found = reinforce(embedding, table, runs=2, budget=1e9, hidden=8)
+    assert found.groupby("run")["cell"].nunique().tolist() == [len(table) - 1] * 2
+    everything = random_search(table, runs=2, budget=1e9)
+    assert everything.groupby("run")["cell"].nunique().tolist() == [len(table)] * 2
+
+
+def test_unknown_cells_are_never_visited(embedding, table):
+    frame = table.frame.copy()
+    frame.loc[frame.index % 3 == 0, "validation_accuracy"] = np.nan
+    frame.loc[frame.index % 5 == 0, "training_time"] = np.nan
+    part = Table(table.cells, frame, {})
+    known = set(np.flatnonzero((frame.index % 3 != 0) & (frame.index % 5 != 0)))
+    assert set(reinforce(embedding, part, runs=3, budget=60.0, hidden=8)["cell"]) <= known
+    assert set(random_search(part, runs=3, budget=1e9)["cell"]) == known
+
+
+def test_defaults_follow_the_table(table):
+    assert default_budget(table, 10) == pytest.approx(10 * table.frame["training_time"].mean())
+    frame = table.frame.assign(validation_accuracy=np.linspace(0.5, 0.9505, len(table)))
+    assert default_baseline(Table(table.cells, frame, {})) == 0.95
+
+
+def test_bad_input_is_named(embedding, table):
+    with pytest.raises(ValueError, match="embed every cell"):
+        reinforce(embedding[:5], table)
+    with pytest.raises(ValueError, match="not finite"):
+        reinforce(np.full_like(embedding, np.nan), table)
+    empty = Table(table.cells, table.frame.assign(training_time=np.nan), {})
+    with pytest.raises(ValueError, match="both a validation accuracy and a training time"):
+        random_search(empty)
