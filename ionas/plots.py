@@ -495,3 +495,241 @@ def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> Figure:
     ax.set(xlabel="test accuracy in the table", ylabel="test accuracy here", xlim=ends, ylim=ends)
     ax.legend()
     return figure
+
+
+# Notebook 3: the IO dataset.
+
+
+def ordered_contributions(weights: np.ndarray, products: np.ndarray, top_k: int) -> Figure:
+    """All (F + 1,) contributions of one pair in the order of their weights, the first ones kept."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
+    rank = np.arange(1, len(products) + 1)
+    kept = rank <= top_k
+    ax.bar(rank[kept], products[kept], color=MODEL_COLORS["io"], label="contribution, kept")
+    ax.bar(rank[~kept], products[~kept], color="#c9ced6", label="contribution, dropped")
+    ax.plot(rank, weights, color=INK, linewidth=1.5, marker=".", markersize=5, label="weight")
+    ax.axhline(0, color=MUTED, linewidth=0.8)
+    ax.set(xlabel="rank by weight", ylabel="contribution to the logit", xlim=(0.2, rank[-1] + 0.8))
+    ax.legend()
+    return figure
+
+
+def target_profiles(sets: Mapping[str, np.ndarray]) -> Figure:
+    """Mean target by rank of each set of (N, I, k) targets; the band is one standard deviation.
+
+    The band belongs to the first set, the one that models are trained on.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    styles = zip(["-", "--", "-.", ":", (0, (1, 2))], "os^vD", strict=True)
+    for (name, values), (line, marker) in zip(sets.items(), styles, strict=False):
+        flat = values.reshape(-1, values.shape[-1])
+        rank, mean = np.arange(1, flat.shape[1] + 1), flat.mean(0)
+        (drawn,) = ax.plot(rank, mean, linestyle=line, marker=marker, markersize=4, label=name)
+        if name == next(iter(sets)):
+            low, high = mean - flat.std(0), mean + flat.std(0)
+            ax.fill_between(rank, low, high, color=drawn.get_color(), alpha=0.14, linewidth=0)
+    ax.set(xlabel="rank by weight", ylabel="contribution to the logit")
+    ax.set_xticks(rank[:: max(1, len(rank) // 10)])
+    ax.legend()
+    return figure
+
+
+# Notebook 4: what the output features look like.
+
+
+def feature_heatmaps(
+    panels: Mapping[str, np.ndarray],
+    ylabel: str,
+    ticks: Mapping[int, str] | None = None,
+    groups: bool = False,
+) -> Figure:
+    """Heat maps of (R, k) targets side by side, on one scale: columns are the features by rank.
+
+    Values beyond the 98th percentile of all panels share one colour. The scale is diverging around
+    zero where negative values matter.
+
+    Parameters
+    ----------
+    panels
+        Title -> values, all with the same rows.
+    ylabel, ticks
+        Meaning of the rows, and the labels of some of them: row -> text.
+    groups
+        Whether a group of rows begins at each tick; a line is drawn between groups.
+    """
+    whole = np.concatenate([values.ravel() for values in panels.values()])
+    limit = float(np.quantile(np.abs(whole), 0.98)) or 1.0
+    negative = float(np.quantile(whole, 0.02)) < -0.02 * limit
+    scale = {"cmap": "RdBu_r" if negative else "magma_r", "vmin": -limit if negative else 0}
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 4.6), sharey=True, squeeze=False)
+    for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
+        drawn = ax.imshow(values, aspect="auto", interpolation="nearest", vmax=limit, **scale)
+        ax.set_title(title, loc="center", fontsize=10, fontweight="normal")
+        ax.grid(False)
+        ax.set_xticks(range(0, values.shape[1], 3), range(1, values.shape[1] + 1, 3))
+        if ticks:
+            ax.set_yticks(list(ticks), list(ticks.values()))
+        if groups:
+            ax.hlines(np.array(list(ticks or ())) - 0.5, -0.5, values.shape[1] - 0.5, CARD, lw=1)
+    axes[0, 0].set_ylabel(ylabel)
+    figure.supxlabel("feature, by rank of its weight", fontsize=11)
+    extend = "both" if negative else "max"
+    bar = figure.colorbar(drawn, ax=axes, extend=extend, shrink=0.7, aspect=30, pad=0.02)
+    bar.set_label("contribution to the true class's logit")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def distance_histogram(distances: np.ndarray, threshold: float) -> Figure:
+    """Distances of all pairs of an (N, N) matrix, and the threshold of the clusters."""
+    pairs = distances[np.triu_indices(len(distances), 1)]
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    most = np.quantile(pairs, 0.99)
+    ax.hist(np.minimum(pairs, most), bins=50, color=MODEL_COLORS["io"], alpha=0.75)
+    ax.axvline(threshold, color=INK, linewidth=1.6, label=f"threshold {threshold:.3g}")
+    ax.set(xlabel="distance of two networks (largest 1 % drawn at the end)", ylabel="pairs")
+    ax.legend()
+    return figure
+
+
+def clusters(labels: np.ndarray, accuracy: np.ndarray, shown: pd.DataFrame) -> Figure:
+    """Test accuracies in each cluster, worst cluster first, and of all other networks.
+
+    Parameters
+    ----------
+    labels, accuracy
+        (N,) cluster numbers and test accuracies.
+    shown
+        Columns `cluster`, `min`, `max`, `mean`, `size`, in the order of drawing.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
+
+    def column(x: int, values: np.ndarray, color: str) -> None:
+        spread = 0.5 * (np.arange(1, len(values) + 1) * 0.618034 % 1 - 0.5)  # even, not random
+        ax.scatter(x + spread, np.sort(values), s=20, color=color, alpha=0.75, linewidth=0)
+
+    for x, row in enumerate(shown.itertuples()):
+        ax.bar(x, row.max - row.min, 0.62, row.min, color=MODEL_COLORS["io"], alpha=0.12)
+        ax.plot([x - 0.3, x + 0.3], [row.mean] * 2, color=INK, linewidth=1.6)
+        column(x, accuracy[labels == row.cluster], MODEL_COLORS["io"])
+    names = [f"{size}" for size in shown["size"]]
+    rest = accuracy[~np.isin(labels, shown["cluster"])]
+    if len(rest):
+        column(len(shown), rest, MODEL_COLORS["random"])
+        names.append(f"{len(rest)}\nothers")
+    ax.set_xticks(range(len(names)), names)
+    ax.set(xlabel="networks in the cluster", ylabel="test accuracy of the network")
+    ax.grid(axis="x", visible=False)
+    return figure
+
+
+# Notebook 7: accuracy predicted from the embeddings.
+
+
+def prediction_scores(scores: pd.DataFrame, metric: str, label: str) -> Figure:
+    """Distribution of a metric over regressor seeds: a row per embedding, a column per sample size.
+
+    Parameters
+    ----------
+    scores
+        Columns `embedding`, `size`, `metric` and, if there are several trainings, `training_seed`:
+        boxes and points show the first training, diamonds the means of the others.
+    metric, label
+        Column to draw and the name of its axis.
+    """
+    names, sizes = list(dict.fromkeys(scores["embedding"])), sorted(scores["size"].unique())
+    figure, axes = plt.subplots(
+        1, len(sizes), figsize=(WIDTH, 0.7 + 0.36 * len(names)), sharey=True, sharex=True,
+        squeeze=False,
+    )  # fmt: skip
+    for ax, size in zip(axes[0], sizes, strict=True):
+        for y, name in enumerate(names):
+            rows = scores[(scores["embedding"] == name) & (scores["size"] == size)].dropna(
+                subset=metric
+            )
+            if rows.empty:
+                continue
+            trainings = rows.get("training_seed", pd.Series(0, rows.index)).fillna(0)
+            first = rows.loc[trainings == trainings.min(), metric]
+            color = MODEL_COLORS[name]
+            ax.boxplot(
+                first, positions=[y], orientation="horizontal", widths=0.62, showfliers=False,
+                patch_artist=True,
+                boxprops={"facecolor": color, "alpha": 0.28, "edgecolor": color},
+                medianprops={"color": color, "linewidth": 2}, manage_ticks=False,
+                whiskerprops={"color": color}, capprops={"color": color},
+            )  # fmt: skip
+            spread = np.linspace(-0.2, 0.2, len(first)) if len(first) > 1 else np.zeros(1)
+            ax.scatter(first, y + spread, s=7, color=color, linewidth=0, zorder=3)
+            others = rows[trainings > trainings.min()].groupby("training_seed")[metric].mean()
+            ax.scatter(
+                others, np.full(len(others), y), s=34, marker="D", facecolor=CARD, edgecolor=color,
+                linewidth=1.3, zorder=4,
+            )  # fmt: skip
+        ax.set_title(f"{size:,} cells".replace(",", " "), loc="center", fontsize=10.5)
+        ax.grid(axis="y", visible=False)
+        ax.tick_params(axis="x", labelsize=9)
+    axes[0, 0].set_yticks(range(len(names)), [MODEL_LABELS[name] for name in names])
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    figure.supxlabel(label, fontsize=11)
+    return figure
+
+
+# Notebook 6: the searches.
+
+
+def search_curves(curves: pd.DataFrame, time_unit: str, metric: str = "test") -> Figure:
+    """Mean regret over simulated time with its interval, a line per search (Figs 5 and 6).
+
+    `curves` has the columns embedding, time, metric, mean, low, high; regret is on a log axis.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 4.2))
+    for name, rows in _by_model(curves[curves["metric"] == metric].dropna()):
+        band(ax, rows["time"], rows["mean"], rows["low"], rows["high"], name, step=True)
+    ax.set(
+        yscale="log",
+        xlabel=f"simulated time ({time_unit})",
+        ylabel=f"{metric} regret",
+    )
+    _plain_log(ax)
+    ax.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.45, -0.16))
+    return figure
+
+
+def interactive_search(curves: pd.DataFrame, time_unit: str, metric: str = "test") -> Interactive:
+    """The same curves without their bands, for reading values by hovering."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for name, rows in _by_model(curves[curves["metric"] == metric].dropna()):
+        figure.add_scatter(
+            x=rows["time"].round(2).tolist(),
+            y=rows["mean"].round(5).tolist(),
+            name=MODEL_LABELS[name],
+            line={"color": MODEL_COLORS[name], "shape": "hv"},
+            hovertemplate="%{y:.4f}",
+        )
+    figure.update_yaxes(type="log", title=f"{metric} regret")
+    figure.update_xaxes(title=f"simulated time ({time_unit})")
+    figure.update_layout(hovermode="x unified")
+    return interactive(figure, f"search-{metric}")
+
+
+def _by_model(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Groups of the column `embedding`, in the one order of the models."""
+    return [
+        (name, frame[frame["embedding"] == name])
+        for name in MODEL_COLORS
+        if (frame["embedding"] == name).any()
+    ]
+
+
+def _plain_log(ax: Axes) -> None:
+    """Write the ticks of a log axis as plain numbers."""
+    ax.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def listing(values: pd.Series, names: Sequence[str], digits: int = 4) -> str:
+    """Write values of some models in words: "IO model, mean 0.0123, ..."."""
+    return ", ".join(f"{MODEL_LABELS[name]} {values[name]:.{digits}f}" for name in names)

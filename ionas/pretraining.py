@@ -180,9 +180,18 @@ def load_network(path: Path, cell: Cell, recipe: Recipe, in_channels: int, class
 
 
 def labeled_rows(split: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the labeled cells of a split (columns index, hash, labeled): train, then validation."""
+    """Rows (index, hash, labeled) of the labeled cells of a split: train, then validation."""
     parts = [split[split["labeled"] == part] for part in ("train", "validation")]
     return pd.concat(parts, ignore_index=True)[["index", "hash", "labeled"]]
+
+
+def summary(networks: pd.DataFrame) -> pd.DataFrame:
+    """Number of networks and mean, spread and range of their accuracies, by part of the split."""
+    accuracies = ["train_accuracy", "validation_accuracy", "test_accuracy"]
+    described = networks.groupby("labeled", sort=False)[accuracies].describe()
+    return described.stack(level=0, future_stack=True)[
+        ["count", "mean", "std", "min", "max"]
+    ].round(4)
 
 
 def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> dict[str, float]:

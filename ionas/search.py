@@ -5,14 +5,15 @@ that one batched product serves a hundred runs. No run depends on which others a
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ionas.table import Clock, Table, best
+from ionas import parallel
+from ionas.table import Clock, Table, best, regret_curves
 
 
 class Policies(NamedTuple):
@@ -141,6 +142,101 @@ def random_search(
     return clock.trajectories()
 
 
+def compare(
+    embeddings: dict[str, np.ndarray],
+    table: Table,
+    runs: int = 100,
+    budget: float = 0.0,
+    seed: int = 0,
+    jobs: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Run `reinforce` in every embedding and `random_search` beside them, side by side.
+
+    `settings` go to `reinforce`. Returns the trajectories with a first column `embedding`, random
+    search under the name `random`.
+    """
+    items = [
+        (reinforce, (points, table, runs, budget, seed), settings) for points in embeddings.values()
+    ]
+    items.append((random_search, (table, runs, budget, seed), {}))
+    found = parallel.run(_call, items, jobs, "searches", "search")
+    for name, frame in zip([*embeddings, "random"], found, strict=True):
+        frame.insert(0, "embedding", name)
+    return pd.concat(found, ignore_index=True)
+
+
+def curves(
+    trajectories: pd.DataFrame,
+    table: Table,
+    budget: float,
+    shifts: dict[str, float] | None = None,
+    points: int = 120,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Regret curves of all searches of `compare` over the same times: see `table.regret_curves`.
+
+    `shifts` is time added to the searches it names; the column `embedding` tells them apart.
+    """
+    grid = np.linspace(0, budget, points + 1)[1:]
+    parts = []
+    for name, rows in trajectories.groupby("embedding", sort=False):
+        shift = (shifts or {}).get(str(name), 0.0)
+        curve = regret_curves(rows, table, grid, shift, seed=seed)
+        curve.insert(0, "embedding", name)
+        parts.append(curve)
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_training(stored: dict[str, np.ndarray], training_seed: int) -> dict[str, np.ndarray]:
+    """Embeddings of one training among those stored as `NAME_seedS`; latent matrices left out.
+
+    Raises
+    ------
+    ValueError
+        If there is no training with this seed.
+    """
+    ending = f"_seed{training_seed}"
+    found = {
+        name.removesuffix(ending): points
+        for name, points in stored.items()
+        if name.endswith(ending) and not name.startswith("latent")
+    }
+    if not found:
+        seeds = sorted({name.rpartition("_seed")[2] for name in stored})
+        raise ValueError(f"no training has seed {training_seed}; there are: {', '.join(seeds)}")
+    return dict(sorted(found.items()))
+
+
+def final_regret(curves: pd.DataFrame, metric: str = "test") -> pd.DataFrame:
+    """Regret at the end of the budget: a row per search with mean, low and high."""
+    rows = curves[(curves["metric"] == metric) & (curves["time"] == curves["time"].max())]
+    return rows.set_index("embedding")[["mean", "low", "high"]]
+
+
+def alike(final: pd.DataFrame, names: list[str], reference: str) -> list[str]:
+    """Those rows of `final_regret` whose 95 % interval overlaps that of the reference."""
+    low, high = final.loc[reference, "low"], final.loc[reference, "high"]
+    return [n for n in names if final.loc[n, "low"] <= high and low <= final.loc[n, "high"]]
+
+
+def above(final: pd.DataFrame, names: list[str], reference: str) -> list[str]:
+    """Those rows of `final_regret` that lie above the reference, without overlap: worse."""
+    return [n for n in names if final.loc[n, "low"] > final.loc[reference, "high"]]
+
+
+def effort(trajectories: pd.DataFrame) -> pd.DataFrame:
+    """A row per search: evaluations per run, different cells over all runs, best incumbent."""
+    groups = trajectories.groupby("embedding", sort=False)
+    return pd.DataFrame(
+        {
+            "evaluations per run": (groups.size() / groups["run"].nunique()).round(1),
+            "different cells": groups["cell"].nunique(),
+            "best incumbent (test accuracy)": groups["incumbent_test"].max().round(4),
+        }
+    )
+
+
 def default_budget(table: Table, evaluations: int = 300) -> float:
     """Simulated time of `evaluations` trainings of an average cell, in the table's unit."""
     return evaluations * float(np.nanmean(table.values("training_time")))
@@ -182,6 +278,10 @@ def _initial_policy(width: int, hidden: int, generator: torch.Generator) -> Poli
         uniform(width, hidden),
         uniform(width),
     )
+
+
+def _call(function: Any, arguments: tuple[Any, ...], settings: dict[str, Any]) -> pd.DataFrame:
+    return function(*arguments, **settings)
 
 
 def _generator(seed: int, run: int) -> torch.Generator:

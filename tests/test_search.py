@@ -9,8 +9,15 @@ from ionas.cells import enumerate_cells
 from ionas.search import (
     _generator,
     _initial_policy,
+    above,
+    alike,
+    compare,
+    curves,
     default_baseline,
     default_budget,
+    effort,
+    final_regret,
+    of_training,
     random_search,
     reinforce,
 )
@@ -125,6 +132,43 @@ def test_unknown_cells_are_never_visited(embedding, table):
     known = set(np.flatnonzero((frame.index % 3 != 0) & (frame.index % 5 != 0)))
     assert set(reinforce(embedding, part, runs=3, budget=60.0, hidden=8)["cell"]) <= known
     assert set(random_search(part, runs=3, budget=1e9)["cell"]) == known
+
+
+def test_comparison_in_processes_and_its_curves(embedding, table, monkeypatch):
+    monkeypatch.setenv("IONAS_PROGRESS", "off")
+    settings = {"runs": 4, "budget": 40.0, "seed": 1, "hidden": 8}
+    one, two = (
+        compare({"io_mean": embedding, "arch2vec": -embedding}, table, jobs=jobs, **settings)
+        for jobs in (1, 2)
+    )
+    pd.testing.assert_frame_equal(one, two)
+    alone = reinforce(embedding, table, **settings)
+    rows = one[one["embedding"] == "io_mean"].drop(columns="embedding").reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, alone)
+    found = curves(one, table, 40.0, {"io_mean": 20.0}, points=8)
+    late = found[(found["embedding"] == "io_mean") & (found["time"] <= 20)]
+    assert late["mean"].isna().all()
+    final = final_regret(found)
+    assert sorted(final.index) == ["arch2vec", "io_mean", "random"]
+    assert final["mean"].between(0, 1).all()
+    assert alike(final, ["random"], "random") == ["random"]
+    counts = effort(one)
+    expected = (one["embedding"] == "random").sum() / 4
+    assert counts.loc["random", "evaluations per run"] == pytest.approx(expected, abs=0.05)
+    assert (counts["different cells"] <= len(table)).all()
+
+
+def test_verdicts_by_hand():
+    final = pd.DataFrame({"low": [0.0, 0.2, 0.09], "high": [0.1, 0.3, 0.2]}, index=list("abc"))
+    assert alike(final, ["b", "c"], "a") == ["c"]
+    assert above(final, ["b", "c"], "a") == ["b"]
+
+
+def test_embeddings_of_one_training():
+    stored = {"io_mean_seed1": 1, "io_mean_seed12": 2, "latent_seed1": 3, "arch2vec_seed1": 4}
+    assert of_training(stored, 1) == {"arch2vec": 4, "io_mean": 1}
+    with pytest.raises(ValueError, match="there are: 1, 12"):
+        of_training(stored, 2)
 
 
 def test_defaults_follow_the_table(table):
