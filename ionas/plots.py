@@ -733,3 +733,229 @@ def _plain_log(ax: Axes) -> None:
 def listing(values: pd.Series, names: Sequence[str], digits: int = 4) -> str:
     """Write values of some models in words: "IO model, mean 0.0123, ..."."""
     return ", ".join(f"{MODEL_LABELS[name]} {values[name]:.{digits}f}" for name in names)
+
+
+# Notebook 5: the training of the embedding models.
+
+LABELED_SETS = {  # metric of a history -> title
+    "labels_train": "train networks and images",
+    "labels_unseen_images": "unseen images",
+    "labels_unseen_networks": "unseen networks",
+}
+
+
+def labeled_losses(
+    curves: pd.DataFrame, model: str, baselines: Mapping[str, float], unit: str
+) -> Figure:
+    """Losses on labels by epoch, a panel per labeled set, with the baseline of the set (Fig. 10).
+
+    Parameters
+    ----------
+    curves
+        Columns `metric`, `epoch`, `mean`, `low`, `high`: the rows of one model; `labels_running`,
+        if there, is drawn beside `labels_train`.
+    model
+        `io` or `accuracy`.
+    baselines
+        Metric -> loss of the set's own mean.
+    unit
+        What the loss is of.
+    """
+    shown = [metric for metric in LABELED_SETS if metric in set(curves["metric"])]
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(WIDTH, 3.0), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, metric in zip(axes[0], shown, strict=True):
+        rows = curves[curves["metric"] == metric]
+        band(ax, rows["epoch"], rows["mean"], rows["low"], rows["high"], model, marker=True)
+        if metric == "labels_train":
+            rows = curves[curves["metric"] == "labels_running"]
+            ax.plot(
+                rows["epoch"], rows["mean"], color=MODEL_COLORS[model], linewidth=1.2,
+                linestyle=":", label="while training",
+            )  # fmt: skip
+        ax.axhline(baselines[metric], color=MUTED, linewidth=1.4, linestyle="--", label="baseline")
+        ax.set_title(LABELED_SETS[metric], loc="center", fontsize=10.5)
+        _whole_epochs(ax, rows["epoch"])
+    axes[0, 0].set(ylabel=f"mean squared error\nof {unit}", ylim=(0, None))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.supxlabel("epoch", fontsize=11)
+    return figure
+
+
+METRICS = {  # metric of a history -> title
+    "operation_accuracy_real": "operations right, real vertices",
+    "adjacency_accuracy": "edges right",
+    "validity": "validity of random draws",
+    "uniqueness": "uniqueness of the valid ones",
+}
+
+
+def reconstruction_curves(curves: pd.DataFrame) -> Figure:
+    """Reconstruction, validity and uniqueness of every model by its share of training done.
+
+    `curves` has the columns `model`, `metric`, `epoch`, `mean`, `low`, `high`.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.9), sharex=True)
+    for ax, (metric, title) in zip(axes.flat, METRICS.items(), strict=True):
+        for model, rows in curves[curves["metric"] == metric].groupby("model", sort=False):
+            share = rows["epoch"] / rows["epoch"].max()
+            band(ax, share, rows["mean"], rows["low"], rows["high"], str(model))
+        ax.set_title(title, loc="center", fontsize=10.5)
+        ax.set(ylim=(0, 1.03), xlim=(0, 1.01))
+    axes[1, 0].xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+    figure.supxlabel("share of the model's training done", fontsize=11)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def embedding_maps(points: Mapping[str, np.ndarray], accuracy: np.ndarray) -> Figure:
+    """Cells in the plane, a panel per embedding, (N, 2) points coloured by (N,) test accuracy."""
+    columns = min(3, len(points))
+    rows = -(-len(points) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.3 * rows), squeeze=False)
+    low, high = np.quantile(accuracy, [0.05, 0.95])
+    order = np.argsort(accuracy, kind="stable")  # the best cells on top
+    colors = mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), "viridis")
+    for ax, (name, values) in zip(axes.flat, points.items(), strict=False):
+        ax.scatter(*values[order].T, c=colors.to_rgba(accuracy[order]), s=4, linewidth=0)
+        ax.set_title(MODEL_LABELS[name], loc="center", fontsize=9.5)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    for ax in axes.flat[len(points) :]:
+        ax.set_axis_off()
+    bar = figure.colorbar(colors, ax=axes, extend="both", shrink=0.8, aspect=32, pad=0.02)
+    bar.set_label("test accuracy in the table")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def interactive_maps(
+    points: Mapping[str, np.ndarray], accuracy: np.ndarray, texts: Sequence[str]
+) -> Interactive:
+    """The same maps one at a time, chosen from a menu; hovering names the cell (N texts)."""
+    import plotly.graph_objects as go
+
+    low, high = np.quantile(accuracy, [0.05, 0.95])
+    order = np.argsort(accuracy, kind="stable")
+    hover = [f"{texts[k]}<br>test accuracy {accuracy[k]:.3f}" for k in order]
+    figure = go.Figure()
+    for name, values in points.items():
+        figure.add_scatter(
+            x=np.round(values[order, 0], 3).tolist(),
+            y=np.round(values[order, 1], 3).tolist(),
+            mode="markers",
+            name=MODEL_LABELS[name],
+            visible=not figure.data,
+            hovertemplate="%{text}<extra></extra>",
+            text=hover,
+            marker={
+                "size": 5,
+                "color": np.round(accuracy[order], 4).tolist(),
+                "colorscale": "Viridis",
+                "cmin": float(low),
+                "cmax": float(high),
+                "colorbar": {"title": {"text": "test<br>accuracy"}, "thickness": 12},
+            },
+        )
+    buttons = [
+        {
+            "label": MODEL_LABELS[name],
+            "method": "update",
+            "args": [{"visible": [other == name for other in points]}],
+        }
+        for name in points
+    ]
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(updatemenus=[menu], showlegend=False)
+    figure.update_xaxes(title="first principal component")
+    figure.update_yaxes(title="second principal component")
+    return interactive(figure, "embedding-map", height=520)
+
+
+def _whole_epochs(ax: Axes, epochs: pd.Series) -> None:
+    last = int(epochs.max())
+    step = max(1, -(-last // 6))
+    ax.set_xticks(range(step, last + 1, step))
+    ax.set_xlim(0.6, last + 0.4)
+
+
+# Notebook 1: the search space.
+
+
+def accuracy_distribution(accuracy: np.ndarray, labeled: np.ndarray) -> Figure:
+    """Test accuracy of all cells and of the labeled train cells (Fig. 9), as shares of cells."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    known = accuracy[np.isfinite(accuracy)]
+    bins = np.linspace(known.min(), known.max(), 41)
+    for values, color, label in (
+        (known, MUTED, "all cells"),
+        (accuracy[labeled][np.isfinite(accuracy[labeled])], "#0072b2", "labeled train cells"),
+    ):
+        weights = np.full(len(values), 100 / len(values))
+        style = {"histtype": "stepfilled", "alpha": 0.35, "color": color}
+        ax.hist(values, bins, weights=weights, label=f"{label} ({len(values):,})", **style)
+        ax.hist(values, bins, weights=weights, histtype="step", color=color, linewidth=1.5)
+    ax.set(xlabel="test accuracy", ylabel="cells (%)")
+    ax.legend(loc="upper left")
+    return figure
+
+
+def cell_gallery(cells: Sequence[Cell], titles: Sequence[str], columns: int = 4) -> Figure:
+    """Draw several cells side by side, each under its title."""
+    rows = -(-len(cells) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 2.9 * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, cell, title in zip(axes.flat, cells, titles, strict=False):
+        draw_cell(cell, ax, title)
+    return figure
+
+
+def accuracy_by(
+    accuracy: np.ndarray, groups: Mapping[str, np.ndarray], limit: int = 20_000
+) -> Figure:
+    """Test accuracy against one property of the cells per panel.
+
+    Few different values give a box for each (whiskers from the 5th to the 95th percentile), many
+    a point for each cell, on a log axis.
+    """
+    figure, axes = plt.subplots(2, -(-len(groups) // 2), figsize=(WIDTH, 5.6), sharey=True)
+    for ax, (name, values) in zip(axes.flat, groups.items(), strict=False):
+        levels = np.unique(values)
+        if len(levels) <= 12:
+            boxes = [accuracy[values == level] for level in levels]
+            ax.boxplot(
+                [box[np.isfinite(box)] for box in boxes],
+                tick_labels=[f"{level:g}" for level in levels],
+                whis=(5, 95),
+                showfliers=False,
+                widths=0.6,
+                medianprops={"color": "#d55e00", "linewidth": 2},
+            )
+        else:
+            step = max(1, len(values) // limit)
+            ax.scatter(values[::step], accuracy[::step], s=3, alpha=0.35, linewidth=0)
+            ax.set_xscale("log")
+        ax.set_xlabel(name)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("test accuracy")
+    for ax in list(axes.flat)[len(groups) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def noise_and_signal(mean: np.ndarray, runs: np.ndarray) -> Figure:
+    """Cells ordered by mean test accuracy, and the single repeats (R, N) around it."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    order = np.argsort(mean)
+    rank = np.arange(len(order))
+    for index, run in enumerate(runs):
+        label = "one repeat" if index == 0 else None
+        ax.scatter(rank, run[order], s=2, color="#56b4e9", alpha=0.35, linewidth=0, label=label)
+    ax.plot(rank, mean[order], color=INK, label="mean of the repeats")
+    ax.set(xlabel="cells, from worst to best", ylabel="test accuracy")
+    ax.legend(markerscale=4)
+    return figure

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ionas.cells import Cell, CellSet, InvalidCell
+from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, OPERATIONS, Cell, CellSet, InvalidCell
 
 FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
 IDENTITY = ("hash", "adjacency", "operations")
@@ -374,6 +374,44 @@ def signal(table: Table) -> dict[str, float]:
     error = float(np.sqrt(runs.var(0, ddof=1).mean() / repeats))
     between = float(runs.mean(0).std(ddof=1))
     return {"between": between, "error": error, "ratio": between / error}
+
+
+def describe(table: Table) -> pd.DataFrame:
+    """What a table holds: a row per field and budget with repeats, cells known, and the range."""
+    rows = []
+    for name in FIELDS:
+        for epochs in table.budgets(name):
+            values = table.values(name, epochs) if _has_mean(table, name, epochs) else None
+            if values is None or not np.isfinite(values).any():
+                continue
+            rows.append(
+                {
+                    "field": name,
+                    "epochs": epochs or "full",
+                    "repeats": table.repeats(name, epochs) or "mean only",
+                    "cells known": int(np.isfinite(values).sum()),
+                    "least": round(float(np.nanmin(values)), 4),
+                    "mean": round(float(np.nanmean(values)), 4),
+                    "most": round(float(np.nanmax(values)), 4),
+                }
+            )
+    return pd.DataFrame(rows).set_index(["field", "epochs"])
+
+
+def cell_properties(table: Table) -> dict[str, np.ndarray]:
+    """What one can count of the cells, (N,) each: parameters if known, depth, each operation."""
+    found = {}
+    if "trainable_parameters" in table.frame:
+        found["trainable parameters"] = table.values("trainable_parameters")
+    found["depth (edges)"] = table.cells.depth
+    names = {"3x3 convolutions": CONV3X3, "1x1 convolutions": CONV1X1, "3x3 poolings": MAXPOOL3X3}
+    for label, operation in names.items():
+        found[label] = (table.cells.operations == OPERATIONS.index(operation)).sum(1)
+    return found
+
+
+def _has_mean(table: Table, name: str, epochs: int) -> bool:
+    return (name if epochs == table.epochs else f"{name}_{epochs}") in table.frame
 
 
 def _held(times: pd.Series, values: pd.Series, grid: np.ndarray) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""Which cells train the models, and which of them are labeled (appendices C and D; METHOD 1, 6)."""
+
+import numpy as np
+import pandas as pd
+
+
+def split_cells(
+    hashes: np.ndarray,
+    labeled_train: int,
+    labeled_validation: int,
+    validation_fraction: float = 0.1,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """Split cells at random into a train and a validation part, and draw labeled ones from each.
+
+    Parameters
+    ----------
+    hashes
+        (N,) hashes of the cells of a table.
+    labeled_train, labeled_validation
+        Networks to train from each part (paper: 608 and 77).
+    validation_fraction
+        Share of the cells in the validation part (paper: 0.1).
+
+    Returns
+    -------
+    DataFrame
+        A row per cell in the order of the table: `index`, `hash`, `part` (train or validation) and
+        `labeled` (train, validation or empty).
+
+    Raises
+    ------
+    ValueError
+        If a part has fewer cells than are to be labeled.
+    """
+    count = len(hashes)
+    order = np.random.default_rng(seed).permutation(count)
+    validation = round(count * validation_fraction)
+    parts = {"train": order[validation:], "validation": order[:validation]}
+    frame = pd.DataFrame(
+        {"index": np.arange(count), "hash": hashes, "part": "train", "labeled": ""}
+    )
+    frame.loc[parts["validation"], "part"] = "validation"
+    for name, wanted in (("train", labeled_train), ("validation", labeled_validation)):
+        if wanted > len(parts[name]):
+            raise ValueError(
+                f"labeled_{name} is {wanted}, but the {name} part has only {len(parts[name])} of "
+                f"the {count} cells; ask for fewer or change validation_fraction"
+            )
+        frame.loc[parts[name][:wanted], "labeled"] = name
+    return frame

@@ -1,0 +1,35 @@
+"""The split of the cells."""
+
+import numpy as np
+import pytest
+
+from ionas.split import split_cells
+
+HASHES = np.array([f"{k:032x}" for k in range(200)])
+
+
+def test_sizes_and_nesting():
+    frame = split_cells(HASHES, 30, 7, 0.1, seed=4)
+    assert (frame["hash"] == HASHES).all()
+    assert frame["part"].value_counts().to_dict() == {"train": 180, "validation": 20}
+    counts = frame[frame["labeled"] != ""].groupby(["part", "labeled"]).size()
+    assert counts.to_dict() == {("train", "train"): 30, ("validation", "validation"): 7}
+
+
+def test_more_labels_keep_those_there_were():
+    few, many = (split_cells(HASHES, n, 5, seed=2) for n in (10, 40))
+    chosen = [set(frame.index[frame["labeled"] == "train"]) for frame in (few, many)]
+    assert chosen[0] < chosen[1]
+    assert few["part"].equals(many["part"])
+
+
+def test_seed_decides():
+    one, two = (split_cells(HASHES, 10, 5, seed=seed) for seed in (1, 2))
+    assert one.equals(split_cells(HASHES, 10, 5, seed=1))
+    assert not one["part"].equals(two["part"])
+
+
+@pytest.mark.parametrize(("train", "validation"), [(181, 0), (0, 21)])
+def test_too_many_labels_are_refused(train, validation):
+    with pytest.raises(ValueError, match=r"has only \d+ of the 200 cells"):
+        split_cells(HASHES, train, validation)
