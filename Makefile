@@ -1,0 +1,73 @@
+# make book · make test · make clean: each sets up what it needs in .venv, from requirements.lock.
+
+PROFILE ?= digits
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo "$$p" && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SAY := @printf '\n== %s\n'
+
+# What the tests make; the runs of the study itself are in runs/.
+TEST_RUNS := $(CURDIR)/_build/test/runs
+# The same bits as under `ionas run`, which sets these for itself.
+SAME_BITS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONHASHSEED=0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint unit tiny clean clean-all
+
+help:
+	@echo 'make book    run the study (what has changed of it) and build the book'
+	@echo 'make test    lint, types, tests, a tiny study from end to end, its book'
+	@echo 'make clean   remove the built book and caches; make clean-all: .venv and runs, too'
+	@echo 'PROFILE=tiny make book   the same book from a study of one minute'
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { \
+		echo 'Python 3.11, 3.12 or 3.13 is needed and none was found.'; \
+		echo 'Name one: make book PYTHON=/path/to/python3.12'; exit 1; }
+	$(SAY) 'setting up .venv with the versions of requirements.lock (some minutes, only once)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: setup
+	$(SAY) 'running the study: only notebooks of which an input has changed'
+	@$(BIN)/ionas run --profile $(PROFILE)
+	$(SAY) 'building the book'
+	@$(BIN)/ionas book $(notdir $(basename $(PROFILE)))
+	$(SAY) 'open in a browser: $(CURDIR)/_build/html/index.html'
+
+test: setup lint tiny unit
+
+lint: setup
+	$(SAY) 'lint and types'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+tiny: setup
+	$(SAY) 'a tiny study from end to end'
+	@rm -rf $(TEST_RUNS)
+	@IONAS_RUNS=$(TEST_RUNS) $(BIN)/ionas run --profile tiny
+	$(SAY) 'its notebooks once more: the same seeds must give the same outputs'
+	@IONAS_RUNS=$(TEST_RUNS) $(SAME_BITS) $(BIN)/python -m pytest -q -p no:cacheprovider \
+		--nbval --nbval-current-env $(TEST_RUNS)/tiny/notebooks
+
+unit: setup
+	$(SAY) 'tests; the tiny study that they look at is in $(TEST_RUNS)/tiny'
+	@IONAS_TEST_RUNS=$(TEST_RUNS) $(SAME_BITS) $(BIN)/python -m pytest \
+		-n 2 --dist loadfile --durations 10 --ignore tests/benchmarks
+
+clean:
+	rm -rf _build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@echo 'kept: .venv and runs/ (make clean-all removes them)'
+
+clean-all: clean
+	rm -rf .venv runs

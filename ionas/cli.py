@@ -1,0 +1,195 @@
+"""The command `ionas`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ionas import __version__
+
+app = typer.Typer(
+    help="The study: run it, read its parameters, build its book.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+benchmark_app = typer.Typer(help="The embedded benchmark.", no_args_is_help=True)
+app.add_typer(benchmark_app, name="benchmark")
+
+Profile = Annotated[str, typer.Option(help="A profile by name, or a YAML file of parameters.")]
+
+
+@app.command()
+def run(
+    profile: Profile = "digits",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NOTEBOOK.PARAMETER=VALUE",
+            help="Set one parameter; may be given again. See: ionas params.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NOTEBOOK", help="Run this notebook alone; may be given again."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Folder in runs/; by default that of the profile.")
+    ] = "",
+    jobs: Annotated[
+        int,
+        typer.Option(help="Notebooks side by side, and processes of each; 0: one per core."),
+    ] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+) -> None:
+    """Run the notebooks of which an input has changed."""
+    from ionas.study import run as runner
+
+    try:
+        folder = runner.run(profile, overrides or [], only or [], name, jobs, force)
+    except runner.RunError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on from here", 130)
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    typer.echo(f"results: {_shown(folder)}, executed notebooks in its folder notebooks")
+
+
+@app.command()
+def params(profile: Profile = "digits") -> None:
+    """Print every parameter with its type, value and meaning."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ionas.study.parameters import STAGES, resolve
+
+    try:
+        resolved = resolve(profile)
+    except ValueError as error:
+        _fail(str(error), 2)
+    console = Console()
+    for name, parameters in resolved.items():
+        table = Table(
+            "parameter", "type", "value", "meaning", title=STAGES[name].stem, min_width=79
+        )
+        for field, info in type(parameters).model_fields.items():
+            if field != "run":
+                value = getattr(parameters, field)
+                shown = f"{value!r}" + ("" if value == info.default else f" (not {info.default!r})")
+                table.add_row(field, type_name(info.annotation), shown, info.description or "")
+        console.print(table)
+
+
+@app.command()
+def status(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digits") -> None:
+    """Print what a run holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ionas.study.folders import RunFolder, runs_folder
+    from ionas.study.parameters import STAGES
+    from ionas.study.progress import duration
+    from ionas.study.provenance import damaged
+
+    folder = RunFolder(runs_folder() / run)
+    table = Table("notebook", "results", "took", "memory", "device", "revision")
+    for name, notebook in STAGES.items():
+        manifest = folder.manifest(name)
+        if manifest is None:
+            begun = folder.partial(name).is_dir()
+            table.add_row(notebook.stem, "begun" if begun else "none")
+            continue
+        broken = damaged(folder.stage(name), manifest["outputs"])
+        table.add_row(
+            notebook.stem,
+            f"damaged: {broken[0]}" if broken else f"{len(manifest['outputs'])} files",
+            duration(manifest["wall_time_s"]),
+            f"{manifest['peak_memory_mb']:.0f} MB",
+            manifest["device"],
+            manifest["revision"][:12] + (" with changes" if manifest["dirty"] else ""),
+        )
+    Console().print(table)
+
+
+@app.command()
+def book(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digits") -> None:
+    """Build the book from a run."""
+    from ionas.study import book as builder
+
+    try:
+        builder.build(run)
+    except (ValueError, OSError) as error:
+        _fail(str(error), 1)
+
+
+@benchmark_app.command("build")
+def benchmark_build(
+    out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    max_vertices: Annotated[int, typer.Option(min=2, max=7, help="Largest cells.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Trainings of a cell per budget.")] = 3,
+    epochs: Annotated[
+        list[int] | None, typer.Option(min=1, help="A budget; may be given again.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="digits, cifar10 or folder.")] = "digits",
+    path: Annotated[str, typer.Option(help="Folder of the images.")] = "",
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+) -> None:
+    """Train every small cell several times and write the table of results; goes on if killed."""
+    from ionas import benchmark
+
+    budgets = epochs or (2, benchmark.RECIPE.epochs)
+    try:
+        table = benchmark.build(
+            out, max_vertices, repeats, budgets, source=source, path=path, jobs=jobs
+        )
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    typer.echo(f"{len(table)} cells: {_shown(out)}")
+
+
+@benchmark_app.command("check")
+def benchmark_check(
+    table: Annotated[str, typer.Argument(help="digits, or a .parquet or .csv file.")] = "digits",
+) -> None:
+    """Read a table and print what it holds and by how much its cells differ beyond noise."""
+    from ionas.table import load_table, signal
+
+    try:
+        loaded = load_table(table)
+        found = signal(loaded)
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    typer.echo(f"{loaded.name}: {len(loaded)} cells, largest budget {loaded.epochs} epochs")
+    for name, value in found.items():
+        typer.echo(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Graph embedding for neural architecture search with input-output information."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def type_name(annotation: object) -> str:
+    """Write a type as a reader knows it: int, list[str], one of 'a', 'b'."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    text = str(annotation) if "[" in str(annotation) else text
+    return text.replace("typing.", "").replace("Literal[", "one of [")
+
+
+def _shown(path: Path) -> str:
+    """A path relative to the current folder where that is shorter."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    sys.exit(code)

@@ -1,0 +1,317 @@
+"""What is measured of the embedding models: reconstruction, validity, uniqueness, labeled losses.
+
+All metrics but the drawn ones are computed in evaluation mode, where Z is mu.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ionas.cells import MAX_EDGES, MAX_VERTICES, OPERATIONS, OUTPUT, PADDING, CellSet
+from ionas.models.accuracy_model import AccuracyModel
+from ionas.models.arch2vec import Arch2vec
+from ionas.models.io_model import IOModel
+
+EVALUATION_BATCH = 4096
+THRESHOLD = 0.5  # above it an edge is drawn
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Labeled networks on images.
+
+    Attributes
+    ----------
+    networks
+        (n,) int64, rows of the networks in the cell tensors.
+    pixels
+        (I, C, H, W) float32 images.
+    outputs
+        (n, I, k) float32 targets of the IO model.
+    accuracy
+        (n,) float32 targets of the Accuracy model: mean test accuracy.
+    """
+
+    networks: Tensor
+    pixels: Tensor
+    outputs: Tensor
+    accuracy: Tensor
+
+    def __post_init__(self) -> None:
+        if self.outputs.shape[:2] != (len(self.networks), len(self.pixels)) or len(
+            self.accuracy
+        ) != len(self.networks):
+            raise ValueError(
+                f"outputs of shape {tuple(self.outputs.shape)} and {len(self.accuracy)} accuracies "
+                f"do not fit {len(self.networks)} networks and {len(self.pixels)} images"
+            )
+
+    def __len__(self) -> int:
+        return len(self.networks) * len(self.pixels)
+
+    def to(self, device: str) -> "Labeled":
+        """Copy to a device."""
+        return Labeled(
+            self.networks.to(device),
+            self.pixels.to(device),
+            self.outputs.to(device),
+            self.accuracy.to(device),
+        )
+
+
+def vae_of(model: nn.Module) -> Arch2vec:
+    """The autoencoder of a model, which for arch2vec is the model."""
+    vae = model if isinstance(model, Arch2vec) else model.vae
+    assert isinstance(vae, Arch2vec)
+    return vae
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, without gradients, and back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def encode(model: nn.Module, adjacency: Tensor, operations: Tensor) -> Tensor:
+    """Mu of cells: (N, V, V) and (N, V, O) -> (N, V, L), in evaluation mode."""
+    vae = vae_of(model)
+    with evaluating(model):
+        blocks = zip(
+            adjacency.split(EVALUATION_BATCH), operations.split(EVALUATION_BATCH), strict=True
+        )
+        return torch.cat([vae.encode(*block)[0] for block in blocks])
+
+
+def reconstruction(model: nn.Module, adjacency: Tensor, operations: Tensor) -> dict[str, float]:
+    """How well cells are decoded from their mu (paper, Table 4).
+
+    Returns
+    -------
+    dict
+        `operation_accuracy`: share of the V positions of a cell whose largest operation is right;
+        a padded position counts, and its target reads as `input` (METHOD section 2).
+        `operation_accuracy_real`: the same over real vertices.
+        `adjacency_accuracy`: share of entries above the diagonal that are right at 0.5.
+        `edges_mean`, `non_edges_mean`: mean predicted value there; NaN where there are none.
+    """
+    mu = encode(model, adjacency, operations)
+    totals = torch.zeros(8, dtype=torch.float64)
+    upper = torch.triu_indices(adjacency.shape[1], adjacency.shape[1], 1, device=adjacency.device)
+    for z, edges, one_hot in zip(
+        mu.split(EVALUATION_BATCH),
+        adjacency.split(EVALUATION_BATCH),
+        operations.split(EVALUATION_BATCH),
+        strict=True,
+    ):
+        with evaluating(model):
+            predicted, named = vae_of(model).decode(z)
+        right = named.argmax(2) == one_hot.argmax(2)  # (B, V)
+        real = one_hot.sum(2) > 0
+        predicted, edges = predicted[:, *upper], edges[:, *upper]  # (B, V (V - 1) / 2)
+        agree = (predicted > THRESHOLD) == (edges > THRESHOLD)
+        sums = [right, right & real, real, agree, predicted * edges, edges, predicted * (1 - edges)]
+        totals += torch.tensor(
+            [*torch.stack([part.sum() for part in sums]).tolist(), edges.numel()]
+        )
+    right_all, right_real, n_real, n_agree, on_edges, n_edges, off_edges, n_entries = (
+        totals.tolist()
+    )
+    return {
+        "operation_accuracy": right_all / (mu.shape[0] * mu.shape[1]),
+        "operation_accuracy_real": right_real / n_real,
+        "adjacency_accuracy": n_agree / n_entries,
+        "edges_mean": _ratio(on_edges, n_edges),
+        "non_edges_mean": _ratio(off_edges, n_entries - n_edges),
+    }
+
+
+def draw(
+    model: nn.Module, mean: Tensor, std: Tensor, samples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode random latent matrices: N(0, 1) times the deviation plus the mean of the mus.
+
+    Parameters
+    ----------
+    mean, std
+        (V, L), over the mus of the training cells.
+    samples, seed
+        Number of draws S and their seed.
+
+    Returns
+    -------
+    adjacency
+        (S, V, V) uint8, upper triangular, edges above 0.5.
+    operations
+        (S, V) int8, index into OPERATIONS.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(samples, *mean.shape, generator=generator)
+    edges, named = [], []
+    with evaluating(model):
+        for block in noise.split(EVALUATION_BATCH):
+            adjacency, operations = vae_of(model).decode(block.to(mean.device) * std + mean)
+            edges.append((adjacency > THRESHOLD).triu(1).to(torch.uint8).cpu())
+            named.append(operations.argmax(2).to(torch.int8).cpu())
+    return torch.cat(edges).numpy(), torch.cat(named).numpy()
+
+
+def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndarray, CellSet]:
+    """What `cells.decode_cell` does, for all drawings at once.
+
+    Parameters
+    ----------
+    adjacency, operations
+        (S, V, V) of 0 and 1, and (S, V) indices into OPERATIONS, V at most 7.
+
+    Returns
+    -------
+    valid
+        (S,) bool, whether the drawing is a cell.
+    cells
+        The valid ones, pruned, in order.
+    """
+    count, vertices = operations.shape
+    is_output = operations == OPERATIONS.index(OUTPUT)
+    last = is_output.argmax(1)  # the cell ends at the first output
+    position = np.arange(vertices)
+    inside = position <= last[:, None]  # (S, V)
+    inner = inside & (position > 0) & (position < last[:, None])
+    named = (operations > 0) & (operations < OPERATIONS.index(OUTPUT))
+    edges = np.triu(adjacency != 0, 1) & inside[:, :, None] & inside[:, None, :]
+    forward = position == np.zeros((count, 1))
+    backward = position == last[:, None]
+    for v in range(vertices):
+        forward[:, v] |= (forward & edges[:, :, v]).any(1)
+    for v in reversed(range(vertices)):
+        backward[:, v] |= (backward & edges[:, v]).any(1)
+    keep = forward & backward
+    edges &= keep[:, :, None] & keep[:, None, :]
+    valid = (
+        is_output.any(1)
+        & (operations[:, 0] == 0)
+        & (last > 0)
+        & (named | ~inner).all(1)
+        & keep[:, 0]
+        & (edges.sum((1, 2)) <= MAX_EDGES)
+    )
+    keep, edges, operations = keep[valid], edges[valid], operations[valid]
+    order = np.argsort(~keep, 1, kind="stable")  # kept vertices first
+    row = np.arange(len(order))[:, None]
+    packed = np.zeros((len(order), MAX_VERTICES, MAX_VERTICES), np.uint8)
+    packed[:, :vertices, :vertices] = edges[row[:, :, None], order[:, :, None], order[:, None, :]]
+    codes = np.full((len(order), MAX_VERTICES), PADDING, np.int8)
+    codes[:, :vertices] = np.where(keep[row, order], operations[row, order], PADDING)
+    return valid, CellSet(packed, codes)
+
+
+def validity(adjacency: np.ndarray, operations: np.ndarray) -> dict[str, float]:
+    """Shares of drawings (as `draw` gives them) that are cells and that differ from each other.
+
+    Returns
+    -------
+    dict
+        `validity`: share of drawings that are cells.
+        `uniqueness`: share of distinct cells among the valid ones, by their graph hash.
+        `uniqueness_encoding`: the same by the drawing itself, unpruned, as the authors count.
+        Both are NaN if no drawing is valid.
+    """
+    valid, cells = decode_cells(adjacency, operations)
+    found = len(cells)
+    drawings = np.concatenate([adjacency.reshape(len(valid), -1), operations], 1)[valid]
+    return {
+        "validity": found / len(valid),
+        "uniqueness": _ratio(len(np.unique(cells.hashes)), found),
+        "uniqueness_encoding": _ratio(len(np.unique(drawings, axis=0)), found),
+    }
+
+
+def labeled_loss(
+    model: nn.Module, adjacency: Tensor, operations: Tensor, labeled: Labeled
+) -> float:
+    """Mean squared error of an IO or Accuracy model on labeled networks, in evaluation mode.
+
+    `adjacency` (N, V, V) and `operations` (N, V, O) hold all cells, on the device of the rest.
+    Features of an image are computed once, and so is the mu of a network.
+    """
+    z = encode(model, adjacency[labeled.networks], operations[labeled.networks])
+    with evaluating(model):
+        if isinstance(model, AccuracyModel):
+            return float((model.predict(z) - labeled.accuracy).square().mean())
+        assert isinstance(model, IOModel)
+        features = torch.cat(
+            [model.image_features(block) for block in labeled.pixels.split(EVALUATION_BATCH // 8)]
+        )
+        images = len(features)
+        sums = []
+        step = max(1, EVALUATION_BATCH // images)
+        for block, outputs in zip(z.split(step), labeled.outputs.split(step), strict=True):
+            predicted = model.predict(
+                block.repeat_interleave(images, 0), features.repeat(len(block), 1)
+            )
+            sums.append((predicted - outputs.flatten(0, 1)).square().sum())
+    return sum(torch.stack(sums).tolist()) / labeled.outputs.numel()
+
+
+def baseline(targets: Tensor) -> float:
+    """MSE of the mean target of a set (Figure 10): (n, I, k) outputs or (n,) accuracies."""
+    rows = targets.reshape(-1, targets.shape[-1] if targets.dim() > 1 else 1).double().cpu()
+    return float((rows - rows.mean(0)).square().mean())
+
+
+def labeled_losses(
+    models: Mapping[int, nn.Module],
+    adjacency: Tensor,
+    operations: Tensor,
+    tests: Mapping[str, Labeled],
+) -> pd.DataFrame:
+    """Table 5: losses of IO models by seed on labeled test sets.
+
+    Returns
+    -------
+    DataFrame
+        `set`, `seed`, `loss`, `baseline`.
+    """
+    return pd.DataFrame(
+        [
+            (name, seed, labeled_loss(model, adjacency, operations, labeled), base)
+            for name, labeled in tests.items()
+            for base in [baseline(labeled.outputs)]
+            for seed, model in models.items()
+        ],
+        columns=["set", "seed", "loss", "baseline"],
+    )
+
+
+def last_epochs(history: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a history (columns `model`, `epoch`) of the last epoch of each model."""
+    return history[history["epoch"] == history.groupby("model")["epoch"].transform("max")]
+
+
+def over_seeds(table: pd.DataFrame, by: list[str], value: str = "value") -> pd.DataFrame:
+    """Mean over seeds with its 95 % interval, mean +- 1.96 standard errors.
+
+    Returns
+    -------
+    DataFrame
+        The columns `by`, and `mean`, `std`, `low`, `high`, `seeds`. With one seed `std`, `low` and
+        `high` are NaN.
+    """
+    groups = table.groupby(by, sort=False)[value]
+    result = groups.agg(mean="mean", std="std", seeds="count").reset_index()
+    half = 1.96 * result["std"] / np.sqrt(result["seeds"])
+    return result.assign(low=result["mean"] - half, high=result["mean"] + half)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")

@@ -1,0 +1,34 @@
+"""The Accuracy model (paper, appendix E): arch2vec that also predicts a network's test accuracy.
+
+cell -> arch2vec -> Z, flattened -> dense, ReLU -> dense, ReLU -> dense, sigmoid -> accuracy
+"""
+
+from torch import Tensor, nn
+
+from ionas.models.arch2vec import Arch2vec
+
+
+class AccuracyModel(nn.Module):
+    """An arch2vec with a second output for labeled networks.
+
+    Parameters
+    ----------
+    vae
+        The shared autoencoder, V vertices and latent width L.
+    embedding
+        Width of the flatten embedding (16).
+    hidden
+        Width of the head (512). It has no dropout.
+    """
+
+    def __init__(self, vae: Arch2vec, embedding: int = 16, hidden: int = 512) -> None:
+        super().__init__()
+        self.vae = vae
+        self.flatten = nn.Linear(vae.vertices * vae.latent, embedding)
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Linear(embedding, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid()
+        )
+
+    def predict(self, z: Tensor) -> Tensor:
+        """Test accuracy, between 0 and 1: Z (B, V, L) -> (B,)."""
+        return self.head(self.flatten(z.flatten(1))).squeeze(1)

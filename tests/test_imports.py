@@ -1,0 +1,120 @@
+"""The house keeps its order: imports run downward, the package is light, versions are the same."""
+
+import ast
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ionas.study.folders import project_root
+
+PACKAGE = project_root() / "ionas"
+# A module imports those of earlier floors; on a floor with several rooms, none of its neighbors.
+FLOORS = [
+    {"ionas"},
+    {"cells", "images", "parallel", "paper"},
+    {"table", "networks", "plots"},
+    {"nasbench101", "pretraining", "io_dataset"},
+    {"benchmark", "models"},
+    {"evaluation"},
+    {"training", "embeddings"},
+    {"analysis", "search", "prediction"},
+    {"study"},
+    {"cli", "__main__"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room(path: Path) -> str:
+    """The module, or the package of modules, that a file belongs to."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "ionas" if parts == ("__init__",) else parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names if name.split(".")[0] == "ionas"]
+    rooms = {part[1] if len(part) > 1 else "ionas" for part in parts}
+    return {name if name in FLOOR else "ionas" for name in rooms}
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downward(path: Path) -> None:
+    here = room(path)
+    assert here in FLOOR, f"{here} has no floor yet: add it to FLOORS"
+    upward = {name for name in imported(path) if name != here and FLOOR[name] >= FLOOR[here]}
+    assert not upward
+
+
+def test_modules_of_one_package_do_not_import_each_other_in_a_circle() -> None:
+    graph = {}
+    for path in FILES:
+        name = ".".join(("ionas", *path.relative_to(PACKAGE).with_suffix("").parts))
+        tree = ast.parse(path.read_text("utf-8"))
+        top = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        targets = {f"{node.module}.{alias.name}" for node in top for alias in node.names}
+        graph[name] = targets | {str(node.module) for node in top}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_search_and_prediction_know_no_models() -> None:
+    for name in ("search", "prediction", "analysis"):
+        assert not imported(PACKAGE / f"{name}.py") & {"models", "training", "embeddings"}
+
+
+@pytest.mark.parametrize("name", ["ionas", "ionas.models", "ionas.study", "ionas.cli"])
+def test_packages_and_the_command_are_light(name: str) -> None:
+    code = f"import {name}, sys; print(*{{m.split('.')[0] for m in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "papermill", "pyarrow"}
+    assert not heavy & set(done.stdout.split())
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, str]:
+    """Name -> version of requirements.lock."""
+    text = (project_root() / "requirements.lock").read_text("utf-8")
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    return {canonical(name): version for name, version in pins}
+
+
+def test_conda_users_get_the_same_versions() -> None:
+    environment = yaml.safe_load((project_root() / "environment.yml").read_text("utf-8"))
+    pins: dict[str, str] = {}
+    for entry in environment["dependencies"]:
+        if isinstance(entry, dict):
+            if "-r requirements.lock" in entry["pip"]:
+                pins |= locked()
+            texts = [text for text in entry["pip"] if "==" in text]
+        else:
+            texts = [entry.replace("=", "==", 1)] if "=" in entry else []
+        for text in texts:
+            name, version = re.split("==+", text.split(";")[0].strip())
+            pins[canonical(name)] = version
+    conda_only = {"python", "pip"}
+    assert {name: version for name, version in pins.items() if name not in conda_only} == locked()
+
+
+def test_the_lock_is_hashed_and_names_no_address() -> None:
+    text = (project_root() / "requirements.lock").read_text("utf-8")
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]
+    assert len(blocks) > 100
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in text

@@ -1,0 +1,293 @@
+"""Scores against plain Python and SciPy, the grid's samples and seeds, intervals by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import RandomForestRegressor
+
+from ionas import prediction
+
+pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=15)
+
+
+def plain_tau_b(a, b):
+    agree, tied_a, tied_b, total = 0, 0, 0, 0
+    for i in range(len(a)):
+        for j in range(i):
+            x, y = a[i] - a[j], b[i] - b[j]
+            agree += (x * y > 0) - (x * y < 0)
+            tied_a, tied_b, total = tied_a + (x == 0), tied_b + (y == 0), total + 1
+    return agree / math.sqrt((total - tied_a) * (total - tied_b))
+
+
+@settings(deadline=None)
+@given(pairs)
+def test_scores_agree_with_plain_python_and_scipy(values):
+    truth, guess = (np.array(column, float) for column in zip(*values, strict=True))
+    assume(np.ptp(truth) > 0 and np.ptp(guess) > 0)
+    found = prediction.score(truth, guess)
+    squares = [(a - b) ** 2 for a, b in values]
+    assert found["rmse"] == pytest.approx(math.sqrt(sum(squares) / len(squares)))
+    assert found["kendall"] == pytest.approx(plain_tau_b(truth.tolist(), guess.tolist()), abs=1e-12)
+    assert found["pearson"] == pytest.approx(scipy.stats.pearsonr(truth, guess)[0], abs=1e-12)
+    assert found["spearman"] == pytest.approx(scipy.stats.spearmanr(truth, guess)[0], abs=1e-12)
+    assert found["note"] == ""
+
+
+def test_constant_vectors_give_nan_and_a_word_but_no_warning():
+    varied, flat = np.array([0.1, 0.5, 0.9]), np.full(3, 0.1) * 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for truth, guess, word in (
+            (varied, flat, "all predictions are equal"),
+            (flat, varied, "all accuracies are equal"),
+            (flat, flat, "all accuracies and predictions are equal"),
+        ):
+            found = prediction.score(truth, guess)
+            assert math.isnan(found["pearson"])
+            assert math.isnan(found["kendall"])
+            assert math.isnan(found["spearman"])
+            assert word in found["note"]
+    assert prediction.score(varied, flat)["rmse"] == pytest.approx(
+        math.sqrt((0.04 + 0.04 + 0.36) / 3)
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    accuracy = rng.uniform(0.5, 1.0, 120)
+    accuracy[7] = np.nan
+    told = np.nan_to_num(accuracy, nan=0.7)
+    telling = np.column_stack([told, rng.normal(size=(120, 4))])
+    return {
+        "embeddings": {"telling": telling, "noise": rng.normal(size=(120, 3))},
+        "accuracy": accuracy,
+        "labeled": np.arange(20),
+        "sizes": [10, 19, 40],
+        "seeds": [0, 1],
+        "threshold": 0.6,
+        "trees": 10,
+        "jobs": 1,
+    }
+
+
+def test_grid_tells_a_good_embedding_from_noise(data):
+    scores = prediction.score_grid(**data)
+    assert list(scores.columns[:7]) == [
+        "embedding", "size", "seed", "pearson", "rmse", "kendall", "spearman",
+    ]  # fmt: skip
+    assert len(scores) == 2 * 3 * 2
+    at_40 = scores[scores["size"] == 40].groupby("embedding").mean(numeric_only=True)
+    assert at_40.loc["telling", "pearson"] > 0.9
+    assert abs(at_40.loc["noise", "pearson"]) < 0.5
+
+
+def test_processes_change_nothing(data):
+    small = {**data, "sizes": [19]}
+    first = prediction.score_grid(**small)
+    pd.testing.assert_frame_equal(first, prediction.score_grid(**{**small, "jobs": 2}))
+
+
+def spied_calls(monkeypatch, data):
+    """What the regressor is given: list of (sample, scored rows), read off the first column."""
+    calls = []
+
+    def forest(inputs, outputs, others, seed, trees, max_features):
+        calls.append((inputs[:, 0].astype(int), others[:, 0].astype(int), max_features))
+        return others[:, 0]
+
+    monkeypatch.setattr(prediction, "predict_forest", forest)
+    rows = np.arange(120.0)[:, None]
+    scores = prediction.score_grid(**{**data, "embeddings": {"rows": rows, "again": rows}})
+    return scores, calls
+
+
+def test_samples_hold_the_labeled_first_and_all_others_above_are_scored(monkeypatch, data):
+    scores, calls = spied_calls(monkeypatch, data)
+    with_accuracy = set(range(120)) - {7}
+    labeled = set(range(20)) - {7}
+    by_key = {}
+    for (_, row), (sample, scored, _) in zip(scores.iterrows(), calls, strict=True):
+        chosen = set(sample.tolist())
+        assert len(sample) == len(chosen) == row["size"]
+        if row["size"] <= 19:
+            assert chosen <= labeled
+        else:
+            assert chosen > labeled
+        above = {i for i in with_accuracy if data["accuracy"][i] > 0.6}
+        assert set(scored.tolist()) == above - chosen
+        assert row["scored"] == len(scored)
+        by_key.setdefault((row["size"], row["seed"]), []).append(chosen)
+    for seed in (0, 1):
+        assert by_key[10, seed][0] < by_key[19, seed][0] < by_key[40, seed][0]
+    assert all(first == second for first, second in by_key.values())  # the same for all embeddings
+    assert by_key[10, 0][0] != by_key[10, 1][0]
+
+
+def test_without_labeled_cells_samples_are_random(monkeypatch, data):
+    _, calls = spied_calls(monkeypatch, {**data, "labeled": [], "sizes": [60]})
+    assert not set(range(20)) - {7} <= set(calls[0][0].tolist())
+
+
+def test_features_per_split_by_name(monkeypatch, data):
+    scores, calls = spied_calls(monkeypatch, {**data, "max_features": {"again": 0.5}})
+    by_name = {
+        row["embedding"]: call[2] for (_, row), call in zip(scores.iterrows(), calls, strict=True)
+    }
+    assert by_name == {"rows": 4, "again": 0.5}
+
+
+def test_forest_is_that_of_the_paper():
+    rng = np.random.default_rng(1)
+    x, y, others = rng.normal(size=(30, 6)), rng.normal(size=30), rng.normal(size=(5, 6))
+    plain = RandomForestRegressor(n_estimators=200, max_features=4, random_state=3).fit(x, y)
+    np.testing.assert_array_equal(prediction.predict_forest(x, y, others, 3), plain.predict(others))
+    assert prediction.predict_forest(x[:, :2], y, others[:, :2], 3).shape == (5,)  # 4 of 2 inputs
+
+
+def test_gaussian_process_learns_a_smooth_function_in_parts(monkeypatch):
+    rng = np.random.default_rng(2)
+    x = rng.uniform(-2, 2, size=(80, 2))
+    y = np.sin(x[:, 0]) + x[:, 1]
+    whole = prediction.predict_gaussian_process(x[:60], y[:60], x[60:])
+    assert np.abs(whole - y[60:]).max() < 0.1
+    monkeypatch.setattr(prediction, "CHUNK", 7)
+    parts = prediction.predict_gaussian_process(x[:60], y[:60], x[60:])
+    np.testing.assert_allclose(parts, whole, rtol=1e-9)
+
+
+def test_gaussian_process_in_the_grid(data):
+    scores = prediction.score_grid(
+        **{**data, "regressor": "gaussian_process", "labeled": [], "sizes": [50]}
+    )
+    assert scores.groupby("embedding")["pearson"].mean()["telling"] > 0.8
+
+
+def test_constant_embedding_gives_a_note(data):
+    scores = prediction.score_grid(**{**data, "embeddings": {"flat": np.ones((120, 4))}})
+    assert scores["pearson"].isna().all()
+    assert scores["note"].str.contains("predictions are equal").all()
+    assert scores["rmse"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"regressor": "forest"}, "choose random_forest or gaussian_process"),
+        ({"embeddings": {}}, "at least one embedding"),
+        ({"sizes": []}, "at least one embedding, one size"),
+        ({"sizes": [1]}, "needs two cells"),
+        ({"embeddings": {"short": np.zeros((3, 2))}}, "'short' has shape"),
+        ({"embeddings": {"bad": np.full((120, 2), np.inf)}}, "'bad' holds values"),
+        ({"labeled": [3, 3]}, "listed twice"),
+        ({"labeled": [120]}, "row numbers in 0 to 119"),
+        ({"sizes": [119]}, "choose a smaller size"),
+        ({"sizes": [200]}, "choose a smaller size"),
+        ({"threshold": 0.999}, "choose a smaller size or threshold"),
+    ],
+)
+def test_grid_refuses_before_it_computes(data, change, message):
+    with pytest.raises(ValueError, match=message):
+        prediction.score_grid(**{**data, **change})
+
+
+def test_threshold_leaves_out_the_share():
+    accuracy = np.array([*np.linspace(0, 1, 1001), np.nan])
+    threshold = prediction.accuracy_threshold(accuracy, 0.019)
+    assert np.mean(accuracy[:-1] > threshold) == pytest.approx(0.981, abs=0.001)
+    assert (accuracy[:-1] > prediction.accuracy_threshold(accuracy, 0.0)).all()
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="share"):
+            prediction.accuracy_threshold(accuracy, wrong)
+    with pytest.raises(ValueError, match="0 accuracies"):
+        prediction.accuracy_threshold(np.array([np.nan]))
+
+
+def test_plain_encoding_keeps_edges_and_operations():
+    adjacency = np.array([[[0, 1, 0], [0, 0, 1], [0, 0, 0]]])
+    operations = np.array([[[1, 0], [0, 1], [0, 0]]])
+    assert prediction.plain_encoding(adjacency, operations).tolist() == [
+        [1, 0, 1, 1, 0, 0, 1, 0, 0]
+    ]
+
+
+def test_training_seed_is_read_off_the_name():
+    frame = pd.DataFrame({"embedding": ["io_mean_seed2", "arch2vec_original_seed13", "encoding"]})
+    split = prediction.with_training_seed(frame)
+    assert split["embedding"].tolist() == ["io_mean", "arch2vec_original", "encoding"]
+    assert split["training_seed"].isna().tolist() == [False, False, True]
+    assert split["training_seed"].dropna().tolist() == [2, 13]
+
+
+def grid(values, training_seeds=True):
+    """Scores of embedding `a` with trainings 1, 2, 3 of two seeds each, and of `b` without any."""
+    rows = [
+        {"embedding": "a", "training_seed": t, "size": 5, "seed": s, "pearson": values[t][s]}
+        for t in values
+        for s in (0, 1)
+    ]
+    rows += [
+        {"embedding": "b", "training_seed": None, "size": 5, "seed": s, "pearson": 0.5}
+        for s in (0, 1)
+    ]
+    frame = pd.DataFrame(rows).assign(rmse=1.0, kendall=np.nan, spearman=0.0)
+    frame["training_seed"] = frame["training_seed"].astype("Int64")
+    return frame if training_seeds else frame.drop(columns="training_seed")
+
+
+VALUES = {1: [0.1, 0.3], 2: [0.5, 0.7], 3: [0.0, 0.2]}
+
+
+def lines(summary, **values):
+    for key, value in values.items():
+        summary = summary[summary[key] == value]
+    assert len(summary) == 1
+    return summary.iloc[0]
+
+
+def test_intervals_by_hand():
+    summary = prediction.summarise(grid(VALUES))
+    one = lines(summary, embedding="a", metric="pearson", interval="regressor")
+    assert one["mean"] == pytest.approx(0.2)  # training 1 only
+    assert one["high"] - one["mean"] == pytest.approx(1.96 * 0.1)  # sd 0.1414 / sqrt(2)
+    assert one["count"] == 2
+    over = lines(summary, embedding="a", metric="pearson", interval="training")
+    means = [0.2, 0.6, 0.1]
+    assert over["mean"] == pytest.approx(0.3)
+    assert over["mean"] - over["low"] == pytest.approx(1.96 * np.std(means, ddof=1) / math.sqrt(3))
+    assert over["count"] == 3
+    second = prediction.summarise(grid(VALUES), training_seed=2)
+    assert lines(second, embedding="a", metric="pearson", interval="regressor")[
+        "mean"
+    ] == pytest.approx(0.6)
+
+
+def test_what_is_not_trained_has_no_interval_over_trainings():
+    summary = prediction.summarise(grid(VALUES))
+    over = lines(summary, embedding="b", metric="pearson", interval="training")
+    assert over["mean"] == 0.5
+    assert math.isnan(over["low"])
+    one = lines(summary, embedding="b", metric="pearson", interval="regressor")
+    assert one["low"] == one["high"] == 0.5
+
+
+def test_undefined_scores_stay_undefined():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        summary = prediction.summarise(grid(VALUES))
+    line = lines(summary, embedding="a", metric="kendall", interval="regressor")
+    assert math.isnan(line["mean"])
+    assert line["count"] == 0
+
+
+def test_without_trainings_there_is_one_kind_of_interval():
+    summary = prediction.summarise(grid(VALUES, training_seeds=False))
+    assert set(summary["interval"]) == {"regressor"}
+    assert lines(summary, embedding="a", metric="pearson")["mean"] == pytest.approx(0.3)

@@ -1,0 +1,364 @@
+"""Running notebooks: what is up to date, failures, kills; on three fake notebooks and the study."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_study
+import nbformat
+import psutil
+import pytest
+from rich.console import Console
+
+from ionas.study import run as runner
+from ionas.study.folders import RunFolder
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+
+class Fake:
+    """The fake study in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notebooks = folder / "notebooks"
+        self.profile = folder / "fake.yaml"
+        self.runs = folder / "runs"
+        self.folder = RunFolder(self.runs / "fake")
+        if not self.profile.exists():
+            fake_study.write_notebooks(self.notebooks)
+            self.profile.write_text("{}")
+
+    def run(self, *overrides: str, **options: Any) -> str:
+        """Run it, and return what is printed."""
+        printed = io.StringIO()
+        runner.run(
+            str(self.profile),
+            overrides,
+            stages=fake_study.STAGES,
+            notebooks=self.notebooks,
+            console=Console(file=printed, width=500),
+            **options,
+        )
+        return printed.getvalue()
+
+    def artifacts(self) -> dict[str, bytes]:
+        """Contents of all artifacts but those that hold times."""
+        return {
+            path.relative_to(self.folder.path).as_posix(): path.read_bytes()
+            for name in fake_study.STAGES
+            for path in self.folder.stage(name).rglob("*.json")
+            if path.name not in ("manifest.json", "times.json", ".inputs.json")
+        }
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder, with its time of change."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def ran(printed: str) -> list[str]:
+    """Names of the notebooks that ran, from what was printed."""
+    lines = [line.split() for line in printed.splitlines() if "  done  " in line]
+    return sorted(words[0][3:] for words in lines)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the fake study; only copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS))
+        patch.setenv("IONAS_RUNS", str(folder / "runs"))
+        assert ran(Fake(folder).run()) == ["first", "second", "third"]
+    return folder
+
+
+@pytest.fixture
+def fake(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """A copy of the finished run."""
+    import shutil
+
+    folder = tmp_path / "fake {study}"  # papermill formats paths: braces must do no harm
+    shutil.copytree(finished, folder)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("IONAS_RUNS", str(folder / "runs"))
+    return Fake(folder)
+
+
+def test_a_run_has_what_the_design_says(fake: Fake) -> None:
+    assert fake.artifacts() == {
+        **{f"first/numbers/{n}.json": str(n).encode() for n in range(3)},
+        "second/products.json": b"[0.0, 2.0, 4.0]",
+        "third/sum.json": b"3",
+    }
+    manifest = fake.folder.manifest("first")
+    assert manifest is not None
+    assert manifest["parameters"] == {"run": "fake", "seed": 1, "size": 3, "data_file": ""}
+    assert manifest["seeds"] == {"seed": 1}
+    assert manifest["outputs"]["times.json"]["measured"]
+    assert {"wall_time_s", "peak_memory_mb", "device", "versions", "revision", "dirty"} <= set(
+        manifest
+    )
+    assert "ionas.study.stage" in manifest["inputs"]["modules"]
+    for name in fake_study.STAGES:
+        notebook = nbformat.read(
+            fake.folder.notebooks / f"{fake_study.STAGES[name].stem}.ipynb", as_version=4
+        )
+        nbformat.validate(notebook)
+        assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
+        assert "papermill" not in nbformat.writes(notebook)
+        assert str(fake.runs) not in nbformat.writes(notebook)
+        injected = [cell for cell in notebook.cells if cell.id == "injected-parameters"]
+        assert [cell.metadata.tags for cell in injected] == [["injected-parameters", "hide-input"]]
+
+
+def test_nothing_runs_when_nothing_has_changed(fake: Fake) -> None:
+    before = files(fake.runs)
+    assert ran(fake.run()) == []
+    assert files(fake.runs) == before
+
+
+def test_prose_is_renewed_without_running(fake: Fake) -> None:
+    path = fake.notebooks / "02_second.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = "# Another title"
+    notebook.cells.append(nbformat.v4.new_markdown_cell("The end", id="end"))
+    nbformat.write(notebook, path)
+    assert ran(fake.run()) == []
+    published = nbformat.read(fake.folder.notebooks / "02_second.ipynb", as_version=4)
+    assert published.cells[0].source == "# Another title"
+    assert published.cells[-1].source == "The end"
+    assert published.cells[-2].outputs
+
+
+def test_a_changed_parameter_runs_its_notebook_and_what_reads_it(fake: Fake) -> None:
+    assert "changed: parameter factor" in fake.run("second.factor=3")
+    assert fake.artifacts()["second/products.json"] == b"[0.0, 3.0, 6.0]"
+    # The order of keys, the number of processes and files with times change nothing later.
+    assert ran(fake.run("second.factor=3.0", "second.jobs=2")) == []
+
+
+def test_later_notebooks_rest_when_results_are_the_same(fake: Fake) -> None:
+    assert ran(fake.run(force=True, only=["first"])) == ["first"]
+    assert ran(fake.run()) == []
+
+
+def test_changed_data_run_the_notebook_that_names_them(fake: Fake) -> None:
+    data = fake.runs.parent / "data.csv"
+    data.write_text("one")
+    assert ran(fake.run(f"first.data_file={data}")) == ["first"]
+    data.write_text("two")
+    printed = fake.run(f"first.data_file={data}")
+    assert "changed: data data.csv" in printed
+    assert ran(printed) == ["first"]
+
+
+def test_a_flipped_byte_is_noticed_named_and_mended(fake: Fake) -> None:
+    good = fake.artifacts()
+    path = fake.folder.stage("first") / "numbers" / "1.json"
+    times = path.stat()
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # size and times tell nothing
+    printed = fake.run()
+    assert f"{path} has changed since it was written: 01_first runs again" in printed
+    assert ran(printed) == ["first"]
+    assert fake.artifacts() == good
+
+
+def test_a_missing_file_is_named_and_made_again(fake: Fake) -> None:
+    good = fake.artifacts()
+    path = fake.folder.stage("third") / "sum.json"
+    path.unlink()
+    (fake.folder.notebooks / "02_second.ipynb").write_text("not what the run wrote")
+    assert f"{path} is missing" in fake.run()
+    assert fake.artifacts() == good
+    assert nbformat.read(fake.folder.notebooks / "02_second.ipynb", as_version=4).cells
+
+
+def test_a_failure_says_where_and_leaves_the_last_good_run(fake: Fake) -> None:
+    before = files(fake.folder.path)
+    with pytest.raises(runner.RunError) as caught:
+        fake.run("second.fail=error")
+    message = str(caught.value)
+    half = fake.folder.partial("second") / "executed.ipynb"
+    assert 'failed in cell 5: assert not fail, "told to fail"' in message
+    assert "AssertionError: told to fail" in message
+    assert str(half) in message
+    assert half.is_file()
+    assert "go on with: ionas run" in message
+    assert "Traceback" not in message
+    after = files(fake.folder.path)
+    assert {name: after[name] for name in before} == before
+    assert ran(fake.run()) == []
+
+
+def test_a_dead_kernel_is_a_failure(fake: Fake) -> None:
+    """Papermill calls the cells completed that never ran after one."""
+    with pytest.raises(runner.RunError, match=r"failed in cell 5(.|\n)*the kernel died"):
+        fake.run("second.fail=kill")
+    assert ran(fake.run()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "message"),
+    [
+        (["first.sized=3"], {}, "first has no parameter 'sized'; did you mean 'size'"),
+        (["frist.size=3"], {}, "no notebook 'frist'; did you mean 'first'"),
+        (["first.size=11"], {}, "first.size is 11: it should be less than or equal to 10"),
+        (["first.size=2.5"], {}, "first.size is 2.5: it should be a valid integer"),
+        (["first.size=many"], {}, "first.size is 'many': it should be a valid integer"),
+        (["first.size"], {}, "not of the form notebook.parameter=value"),
+        (["first.data_file=/nowhere.csv"], {}, "there is no file /nowhere.csv"),
+        ([], {"only": ["fourth"]}, "no notebook 'fourth'"),
+        ([], {"name": "a/b"}, "run is 'a/b'"),
+        ([], {"jobs": -1}, "--jobs is -1"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(
+    fake: Fake, overrides: list[str], options: dict[str, Any], message: str
+) -> None:
+    before = files(fake.runs)
+    with pytest.raises(ValueError, match=message) as caught:
+        fake.run(*overrides, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert files(fake.runs) == before
+
+
+def test_a_notebook_alone_needs_what_it_reads(fake: Fake) -> None:
+    with pytest.raises(runner.RunError, match=r"reads first, which run new lacks.*--only 01"):
+        fake.run(name="new", only=["02"])
+    (fake.folder.stage("first") / "numbers" / "0.json").write_text("9")
+    with pytest.raises(runner.RunError, match=r"0\.json has changed .* --only 01"):
+        fake.run("second.factor=5", only=["02_second"])
+
+
+def test_two_processes_cannot_write_one_run(fake: Fake) -> None:
+    with (
+        runner._lock(fake.folder),
+        pytest.raises(runner.RunError, match="another process is writing"),
+    ):
+        fake.run()
+
+
+def test_a_kill_between_the_renames_of_a_swap_loses_nothing(fake: Fake) -> None:
+    good = fake.artifacts()
+    final = fake.folder.stage("first")
+    final.replace(final.with_name("first.old"))
+    assert ran(fake.run()) == []
+    assert fake.artifacts() == good
+
+
+def fake_process(fake: Fake, wait: float, *overrides: str) -> subprocess.Popen[bytes]:
+    """Run the fake study in a process to be killed."""
+    code = (
+        "import sys; from pathlib import Path; import fake_study; from ionas.study.run import run; "
+        "run(sys.argv[1], sys.argv[3:], stages=fake_study.STAGES, notebooks=Path(sys.argv[2]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(fake.profile), str(fake.notebooks), *overrides],
+        env={**os.environ, "FAKE_WAIT": str(wait)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def still_there(folder: Path) -> list[psutil.Process]:
+    """Processes that work for a stage folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("IONAS_STAGE_DIR", "").startswith(str(folder)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_leaves_no_process_and_goes_on_where_it_was(
+    fake: Fake, how: signal.Signals
+) -> None:
+    process = fake_process(fake, 0.5, "first.seed=7")
+    numbers = fake.folder.partial("first") / "numbers"
+    wait_for(lambda: (numbers / "0.json").exists())
+    assert still_there(fake.runs)
+    process.send_signal(how)
+    process.wait()
+    wait_for(lambda: not still_there(fake.runs), 20)
+    assert not (numbers / "2.json").exists()
+    assert (fake.folder.stage("first") / "numbers" / "2.json").read_text() == "2"
+    written = (numbers / "0.json").stat().st_mtime_ns
+    assert ran(fake.run("first.seed=7")) == ["first", "second", "third"]
+    assert fake.artifacts()["third/sum.json"] == b"21"
+    final = fake.folder.stage("first") / "numbers" / "0.json"
+    assert final.stat().st_mtime_ns == written
+
+
+def test_partial_results_of_other_parameters_are_not_used(fake: Fake) -> None:
+    folder = fake.folder.partial("first")
+    (folder / "numbers").mkdir(parents=True)
+    (folder / "numbers" / "1.json").write_text("999")
+    (folder / ".inputs.json").write_text('{"parameters": {"seed": 3}}')
+    fake.run("first.seed=2")
+    assert fake.artifacts()["third/sum.json"] == b"6"
+
+
+def test_an_orphan_is_ended_before_its_folder_is_used(fake: Fake) -> None:
+    """The machinery that ends kernels with their parent may be absent or late."""
+    folder = fake.folder.partial("first")
+    folder.mkdir()
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        env={**os.environ, "IONAS_STAGE_DIR": str(folder)},
+    )
+    fake.run("first.seed=3")
+    assert not still_there(fake.runs)
+    orphan.wait(10)
+
+
+def test_by_hand_a_notebook_writes_beside_the_run(fake: Fake) -> None:
+    before = files(fake.folder.path)
+    out = fake.runs.parent / "out.ipynb"
+    arguments = [str(fake.notebooks / "02_second.ipynb"), str(out), "-p", "run", "fake"]
+    command = [sys.executable, "-m", "papermill", *arguments, "--no-progress-bar"]
+    # Papermill formats its paths.
+    command = [word.replace("{", "{{").replace("}", "}}") for word in command]
+    done = subprocess.run([*command, "-p", "factor", "10.0"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    products = fake.folder.by_hand("second") / "products.json"
+    assert products.read_text() == "[0.0, 10.0, 20.0]"
+    after = files(fake.folder.path)
+    assert {name: after[name] for name in before} == before
+    wrong = subprocess.run([*command, "-p", "facter", "10"], capture_output=True, text=True)
+    assert wrong.returncode != 0
+    assert "did you mean 'factor'" in wrong.stderr
+
+
+def test_commands_tell_bad_input_from_failure(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from ionas.cli import app; app()", "run"]
+    env = {**os.environ, "IONAS_RUNS": str(tmp_path)}
+    for arguments in (["--set", "pretraining.epoch=3"], ["--profile", "tinny"]):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=env)
+        assert done.returncode == 2
+        assert "did you mean" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
