@@ -7,12 +7,16 @@ cell: operations X and edges A + A^T
   -> operations: a dense layer;  edges: Z Z^T
 """
 
+import warnings
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import DenseGINConv
+
+with warnings.catch_warnings():  # in a kernel its progress bars miss widgets that nobody needs
+    warnings.simplefilter("ignore")
+    from torch_geometric.nn import DenseGINConv
 
 ACTIVATIONS = ("sigmoid", "softmax")
 
