@@ -738,7 +738,7 @@ def listing(values: pd.Series, names: Sequence[str], digits: int = 4) -> str:
 # Notebook 5: the training of the embedding models.
 
 LABELED_SETS = {  # metric of a history -> title
-    "labels_train": "train networks and images",
+    "labels_train": "train set",
     "labels_unseen_images": "unseen images",
     "labels_unseen_networks": "unseen networks",
 }
@@ -775,12 +775,12 @@ def labeled_losses(
                 linestyle=":", label="while training",
             )  # fmt: skip
         ax.axhline(baselines[metric], color=MUTED, linewidth=1.4, linestyle="--", label="baseline")
-        ax.set_title(LABELED_SETS[metric], loc="center", fontsize=10.5)
+        ax.set_title(LABELED_SETS[metric], loc="center", fontsize=10, fontweight="normal")
+        ax.set_xlabel("epoch")
         _whole_epochs(ax, rows["epoch"])
     axes[0, 0].set(ylabel=f"mean squared error\nof {unit}", ylim=(0, None))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    figure.supxlabel("epoch", fontsize=11)
     return figure
 
 
@@ -802,10 +802,11 @@ def reconstruction_curves(curves: pd.DataFrame) -> Figure:
         for model, rows in curves[curves["metric"] == metric].groupby("model", sort=False):
             share = rows["epoch"] / rows["epoch"].max()
             band(ax, share, rows["mean"], rows["low"], rows["high"], str(model))
-        ax.set_title(title, loc="center", fontsize=10.5)
+        ax.set_title(title, loc="center", fontsize=10, fontweight="normal")
         ax.set(ylim=(0, 1.03), xlim=(0, 1.01))
-    axes[1, 0].xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
-    figure.supxlabel("share of the model's training done", fontsize=11)
+    for ax in axes[1]:
+        ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+        ax.set_xlabel("share of the training done")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
@@ -821,7 +822,7 @@ def embedding_maps(points: Mapping[str, np.ndarray], accuracy: np.ndarray) -> Fi
     colors = mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), "viridis")
     for ax, (name, values) in zip(axes.flat, points.items(), strict=False):
         ax.scatter(*values[order].T, c=colors.to_rgba(accuracy[order]), s=4, linewidth=0)
-        ax.set_title(MODEL_LABELS[name], loc="center", fontsize=9.5)
+        ax.set_title(MODEL_LABELS[name], loc="center", fontsize=9.5, fontweight="normal")
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
     for ax in axes.flat[len(points) :]:

@@ -560,16 +560,14 @@ class _Trainer:
             yield from ((data.train[batch], None) for batch in order.split(size))
             return
         order = torch.randperm(len(data.labeled), generator=generator).to(device)
-        images = len(data.labeled.pixels)
-        pairs = [(batch // images, batch % images) for batch in order.split(size)]
+        networks, images = order // len(data.labeled.pixels), order % len(data.labeled.pixels)
+        rows = data.labeled.networks[networks].split(size)
+        pairs = list(zip(networks.split(size), images.split(size), strict=True))
         order = torch.randperm(len(data.unlabeled), generator=generator).to(device)
         cells = data.unlabeled[order].split(size)
         lengths = run_lengths(len(pairs), len(cells), self.settings)
         for is_labeled, k in batch_order(len(pairs), len(cells), *lengths):
-            if is_labeled:
-                yield data.labeled.networks[pairs[k][0]], pairs[k]
-            else:
-                yield cells[k], None
+            yield (rows[k], pairs[k]) if is_labeled else (cells[k], None)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"unlabeled": self.unlabeled} | ({"labeled": self.labeled} if self.labeled else {})

@@ -5,7 +5,7 @@ import torch
 from embedding_data import SMALL, small_data
 
 from ionas import evaluation
-from ionas.embeddings import EMBEDDINGS, extract, latent_matrix
+from ionas.embeddings import EMBEDDINGS, extract, latent_matrix, project, shown_on_map
 from ionas.training import MODELS, train
 
 
@@ -46,3 +46,22 @@ def test_shapes_and_that_the_flatten_embedding_is_not_cut_off_at_zero():
     assert all(values.dtype == np.float32 for values in found.values())
     assert (found["io_flatten"] < 0).any()
     assert not model.training
+
+
+def test_map_against_scikit_learn():
+    from sklearn.decomposition import PCA
+
+    values = np.random.default_rng(0).normal(size=(60, 5)) * [5, 1, 3, 0.5, 0.1] + 7
+    points, share = project(values.astype(np.float32))
+    pca = PCA(2).fit(values)
+    expected = pca.transform(values)
+    np.testing.assert_allclose(np.abs(points), np.abs(expected), rtol=1e-3, atol=1e-4)
+    assert abs(share - pca.explained_variance_ratio_.sum()) < 1e-6
+    np.testing.assert_allclose(project(values[::-1])[0][::-1], points, atol=1e-4)
+
+
+def test_map_shows_known_cells_evenly():
+    accuracy = np.arange(20.0)
+    accuracy[[3, 19]] = np.nan
+    assert shown_on_map(accuracy).tolist() == [*range(3), *range(4, 19)]
+    assert shown_on_map(accuracy, 3).tolist() == [0, 9, 18]

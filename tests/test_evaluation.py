@@ -184,6 +184,24 @@ def test_over_seeds_by_hand():
     assert math.isnan(accuracy.low)
 
 
+def test_last_epochs_are_those_of_each_model():
+    rows = [("io", 1), ("io", 2), ("arch2vec", 1), ("arch2vec", 2), ("arch2vec", 3)]
+    found = evaluation.last_epochs(pd.DataFrame(rows, columns=["model", "epoch"]))
+    assert found.to_numpy().tolist() == [["io", 2], ["arch2vec", 3]]
+
+
+def test_table_5_has_a_row_per_set_and_seed():
+    data = small_data()
+    models = {seed: build("io", data, SMALL, seed).eval() for seed in (1, 2)}
+    cells = data.adjacency, data.operations
+    table = evaluation.labeled_losses(models, *cells, {"a": data.labeled, **data.watched})
+    assert table[["set", "seed"]].to_numpy().tolist()[:3] == [
+        ["a", 1], ["a", 2], ["unseen_networks", 1],
+    ]  # fmt: skip
+    assert table["loss"][1] == evaluation.labeled_loss(models[2], *cells, data.labeled)
+    assert table["baseline"][1] == evaluation.baseline(data.labeled.outputs)
+
+
 def test_labeled_sets_must_fit():
     with pytest.raises(ValueError, match="do not fit 2 networks and 3 images"):
         Labeled(torch.arange(2), torch.zeros(3, 1, 8, 8), torch.zeros(3, 2, 4), torch.zeros(2))

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from embedding_data import SMALL, small_data
 
 from ionas import training
+from ionas.cells import enumerate_cells
 from ionas.evaluation import Labeled
 from ionas.models.arch2vec import loss
 from ionas.training import (
@@ -307,6 +309,55 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
         train("io", 1, data, SMALL, tmp_path)
     with pytest.raises(ValueError, match=r"there is no trained model .*io_seed9"):
         load("io", 9, data, SMALL, tmp_path)
+
+
+def gathered(**changes):
+    """Seven cells, two labeled train networks and one for validation, on 3 and 4 images."""
+    cells = enumerate_cells(3)
+    parts = {"train_validation": (2, 3), "train_test": (2, 4)}
+    parts |= {"validation_validation": (1, 3), "validation_test": (1, 4)}
+    given = {
+        "accuracy": np.arange(7) / 10,
+        "split": pd.DataFrame({"part": ["train"] * 4 + ["validation"] * 3}),
+        "networks": pd.DataFrame({"index": [2, 0, 5], "labeled": ["train", "train", "validation"]}),
+        "outputs": {
+            name: torch.arange(n * i * 2.0).view(n, i, 2) for name, (n, i) in parts.items()
+        },
+        "images": {
+            "validation_pixels": torch.arange(5.0).view(5, 1, 1, 1),
+            "test_pixels": 10 + torch.arange(4.0).view(4, 1, 1, 1),
+        },
+        "splits": {"validation_networks": [1], "test_networks": [0]},
+    }
+    return training.gather(cells, **(given | changes))
+
+
+def test_gather_by_hand():
+    data, tests = gathered()
+    assert data.adjacency.shape == (7, 3, 3)  # cut to the largest cell
+    assert data.operations.shape == (7, 3, 5)
+    assert data.train.tolist() == [0, 1, 2, 3]
+    assert data.unlabeled.tolist() == [1, 3]
+    assert data.validation.tolist() == [4, 5, 6]
+    assert data.labeled.networks.tolist() == [2, 0]
+    np.testing.assert_allclose(data.labeled.accuracy, [0.2, 0])
+    assert data.labeled.pixels.flatten().tolist() == [0, 1, 2]
+    assert data.watched["unseen_networks"].networks.tolist() == [5]
+    assert data.watched["unseen_networks"].pixels.flatten().tolist() == [0, 1, 2]
+    assert data.watched["unseen_images"].networks.tolist() == [0]
+    assert data.watched["unseen_images"].pixels.flatten().tolist() == [10, 11, 12, 13]
+    assert data.watched["unseen_images"].outputs.flatten().tolist() == list(range(8, 16))
+    unseen, seen = tests.values()
+    assert list(tests) == ["unseen networks, unseen images", "seen networks, unseen images"]
+    assert (unseen.networks.tolist(), seen.networks.tolist()) == ([5], [2])
+    assert seen.outputs.flatten().tolist() == list(range(8))
+
+
+def test_gather_wants_the_accuracy_of_labeled_cells():
+    accuracy = np.arange(7) / 10
+    gathered(accuracy=np.where(np.arange(7) == 1, np.nan, accuracy))
+    with pytest.raises(ValueError, match=r"no test accuracy of the labeled cell .* \(row 5\)"):
+        gathered(accuracy=np.where(np.arange(7) == 5, np.nan, accuracy))
 
 
 def test_data_that_do_not_fit_are_refused():
