@@ -627,7 +627,7 @@ def clusters(labels: np.ndarray, accuracy: np.ndarray, shown: pd.DataFrame) -> F
 
 
 def prediction_scores(scores: pd.DataFrame, metric: str, label: str) -> Figure:
-    """Distribution of a metric over regressor seeds: a line per embedding, a panel per sample size.
+    """Distribution of a metric over regressor seeds: for each embedding a line per sample size.
 
     Parameters
     ----------
@@ -639,26 +639,25 @@ def prediction_scores(scores: pd.DataFrame, metric: str, label: str) -> Figure:
     """
     names = [name for name in MODEL_COLORS if name in set(scores["embedding"])]
     sizes = sorted(scores["size"].unique())
-    columns = min(3, len(sizes))
-    rows = -(-len(sizes) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, rows * (0.55 + 0.42 * len(names))), sharey=True, sharex=True,
-        squeeze=False,
-    )  # fmt: skip
-    for ax, size in zip(axes.flat, sizes, strict=False):
-        for y, name in enumerate(names):
-            at_size = scores[(scores["embedding"] == name) & (scores["size"] == size)]
-            _distribution(ax, y, at_size, metric, MODEL_COLORS[name])
-        ax.set_title(f"{_thousands(size)} cells", loc="center", fontsize=10.5)
-        ax.grid(axis="y", visible=False)
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-        ax.tick_params(axis="x", labelsize=10, labelbottom=True)
-    for ax in axes.flat[len(sizes) :]:
-        ax.set_axis_off()
-    labels = [MODEL_LABELS[name].replace(", ", ",\n") for name in names]
-    axes[0, 0].set_yticks(range(len(names)), labels)
-    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    figure.supxlabel(label, fontsize=11)
+    lines = len(names) * (len(sizes) + 1)
+    figure, ax = plt.subplots(figsize=(0.82 * WIDTH, 0.7 + 0.2 * lines))
+    left = ax.get_yaxis_transform()
+    heights: list[int] = []
+    texts: list[str] = []
+    for name in names:
+        y = len(heights) + len(heights) // len(sizes)  # a line for the name of each embedding
+        label_style: dict[str, Any] = {"va": "center", "fontsize": 10, "weight": "bold"}
+        ax.text(0.01, y, MODEL_LABELS[name], transform=left, **label_style)
+        for size in sizes:
+            y += 1
+            rows = scores[(scores["embedding"] == name) & (scores["size"] == size)]
+            _distribution(ax, y, rows, metric, MODEL_COLORS[name])
+            heights.append(y)
+            texts.append(_thousands(size))
+    ax.set(ylim=(lines - 0.3, -0.8), xlabel=label, ylabel="cells fitted on")
+    ax.set_yticks(heights, texts)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.grid(axis="y", visible=False)
     return figure
 
 
@@ -668,17 +667,17 @@ def _distribution(ax: Axes, y: int, scores: pd.DataFrame, metric: str, color: st
     is_first = trainings == trainings.min()
     first = scores.loc[is_first, metric].dropna()
     ax.boxplot(
-        first, positions=[y], orientation="horizontal", widths=0.62, showfliers=False,
+        first, positions=[y], orientation="horizontal", widths=0.66, showfliers=False,
         patch_artist=True, boxprops={"facecolor": color, "alpha": 0.28, "edgecolor": color},
         medianprops={"color": color, "linewidth": 2}, manage_ticks=False,
         whiskerprops={"color": color}, capprops={"color": color},
     )  # fmt: skip
     spread = np.linspace(-0.2, 0.2, len(first)) if len(first) > 1 else np.zeros(len(first))
-    ax.scatter(first, y + spread, s=7, color=color, linewidth=0, zorder=3)
-    others = scores[~is_first].groupby("training_seed")[metric].mean() if any(~is_first) else []
+    ax.scatter(first, y + spread, s=6, color=color, linewidth=0, zorder=3)
+    others = scores[~is_first].groupby(trainings[~is_first])[metric].mean()
     ax.scatter(
-        others, np.full(len(others), y), s=34, marker="D", facecolor=CARD, edgecolor=color,
-        linewidth=1.3, zorder=4,
+        others, np.full(len(others), y), s=26, marker="D", facecolor=CARD, edgecolor=color,
+        linewidth=1.2, zorder=4,
     )  # fmt: skip
 
 

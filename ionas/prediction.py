@@ -152,7 +152,8 @@ def score_trainings(
     """
     names = with_training_seed(pd.DataFrame({"embedding": list(embeddings)}))
     names.index = pd.Index(embeddings)
-    first = names["training_seed"].fillna(-1) <= names["training_seed"].min()
+    training = names["training_seed"]
+    first = (training.isna() | (training == training.min())).astype(bool)
     features = {
         name: reference_features if base in REFERENCES else max_features
         for name, base in names["embedding"].items()
@@ -393,9 +394,9 @@ def judge(
     Better and worse are those of `tally`: only clear differences count.
 
     - `sizes`: (1) arch2vec, trained jointly, is neither better nor worse at the largest size than
-      at the smallest; (2) an embedding of the IO model is better at the largest size than at the
-      smallest, and there better than both arch2vec; (3) so is one of the Accuracy model. By
-      Pearson's r.
+      at the smallest, while at least one embedding of the other models is better; (2) an embedding
+      of the IO model is better at the largest size than at the smallest, and there better than both
+      arch2vec; (3) so is one of the Accuracy model. By Pearson's r.
     - `flatten`: flatten is more often better than worse than mean, of the same model at the same
       size; (1) by Pearson's r, (2) by RMSE.
     - `accuracy`: the same for Accuracy model against IO model, with the same embedding method.
@@ -484,20 +485,25 @@ def _judge_sizes(
         return f"{labels.get(name, name)} {r[name, first]:.3f} to {r[name, last]:.3f}"
 
     change = tally(summary, [(("arch2vec", last), ("arch2vec", first))])
-    parts = [change.of > 0 and not (change.better or change.worse)]
-    seen = [f"{path('arch2vec')} ({'no clear change' if parts[0] else 'a clear change'})"]
+    steady = not (change.better or change.worse)
+    seen = [f"{path('arch2vec')} ({'no clear change' if steady else 'a clear change'})"]
+    gains, parts = 0, []
     for model in models:
         reached = []
         for name in (f"{model}_{method}" for method in methods):
             gain = tally(summary, [((name, last), (name, first))]).better
             rivals = [((name, last), (other, last)) for other in ("arch2vec", "arch2vec_original")]
             ahead = tally(summary, rivals).better
+            gains += gain
             reached.append(gain == 1 and ahead == 2)
             seen.append(
                 f"{path(name)} ({'a clear gain' if gain else 'no clear gain'}, "
                 f"ahead of {ahead} of 2 arch2vec)"
             )
         parts.append(any(reached))
+    if not change.of:
+        return None, "there are no intervals to compare."
+    parts.append(steady and gains > 0)
     return _verdict(parts), f"r from {_number(first)} to {_number(last)} cells: {'; '.join(seen)}."
 
 
