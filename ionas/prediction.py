@@ -419,8 +419,15 @@ def judge(
     models, methods = ("io", "accuracy"), ("flatten", "mean")
     return {
         "sizes": _judge_sizes(summary, models, methods, labels or {}),
-        "flatten": _judge_better(summary, [(f"{m}_flatten", f"{m}_mean") for m in models]),
-        "accuracy": _judge_better(summary, [(f"accuracy_{m}", f"io_{m}") for m in methods]),
+        "flatten": _judge_better(
+            summary, "flatten", "mean", [(f"{m}_flatten", f"{m}_mean") for m in models]
+        ),
+        "accuracy": _judge_better(
+            summary,
+            "the Accuracy model",
+            "the IO model",
+            [(f"accuracy_{m}", f"io_{m}") for m in methods],
+        ),
         "original": _judge_original(
             summary, ["arch2vec", *(f"{model}_{method}" for model in models for method in methods)]
         ),
@@ -508,7 +515,7 @@ def _judge_sizes(
 
 
 def _judge_better(
-    summary: pd.DataFrame, names: Sequence[tuple[str, str]]
+    summary: pd.DataFrame, one: str, other: str, names: Sequence[tuple[str, str]]
 ) -> tuple[bool | None, str]:
     sizes = summary["size"].unique()
     pairs = [((a, size), (b, size)) for a, b in names for size in sizes]
@@ -517,9 +524,9 @@ def _judge_better(
         return None, "there are no intervals to compare."
     return (
         _verdict([by_r.better > by_r.worse, by_rmse.better > by_rmse.worse]),
-        f"clearly better in {by_r.better} and clearly worse in {by_r.worse} of {by_r.of} "
-        f"comparisons by Pearson's r, in {by_rmse.better} and {by_rmse.worse} of {by_rmse.of} "
-        "by RMSE.",
+        f"of {by_r.of} comparisons by Pearson's r, {one} is clearly better than {other} in "
+        f"{by_r.better} and clearly worse in {by_r.worse}; of {by_rmse.of} by RMSE, in "
+        f"{by_rmse.better} and {by_rmse.worse}.",
     )
 
 
@@ -530,8 +537,8 @@ def _judge_original(summary: pd.DataFrame, others: Sequence[str]) -> tuple[bool 
         return None, "there are no intervals to compare."
     return (
         {count.of: True, 0: False}.get(count.better),
-        f"at {_number(size)} cells {count.better} of the {count.of} other embeddings are clearly "
-        f"better than the original arch2vec by Pearson's r, {count.worse} clearly worse.",
+        f"embeddings clearly better than the original arch2vec at {_number(size)} cells, by "
+        f"Pearson's r: {count.better} of {count.of}; clearly worse: {count.worse}.",
     )
 
 

@@ -448,7 +448,11 @@ def test_words_of_a_finding_hold_its_numbers():
     assert "r from 608 to 10 000 cells" in found["sizes"][1]
     assert "Model X 0.686 to 0.732 (a clear gain, ahead of 2 of 2 arch2vec)" in found["sizes"][1]
     assert "accuracy_mean 0.683 to 0.686 (no clear gain, ahead of 0 of" in found["sizes"][1]
-    assert found["flatten"][1].startswith("clearly better in 4 and clearly worse in 1 of 6")
+    assert (
+        "flatten is clearly better than mean in 4 and clearly worse in 1; of 6"
+        in found["flatten"][1]
+    )
+    assert "at 608 cells, by Pearson's r: 5 of 5; clearly worse: 0" in found["original"][1]
     table = prediction.verdicts(
         {"paper": found, "other": {"sizes": (None, ""), "flatten": (False, "")}}
     )
