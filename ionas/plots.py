@@ -896,9 +896,10 @@ def accuracy_distribution(accuracy: np.ndarray, labeled: np.ndarray) -> Figure:
         (accuracy[labeled][np.isfinite(accuracy[labeled])], "#0072b2", "labeled train cells"),
     ):
         weights = np.full(len(values), 100 / len(values))
-        style = {"histtype": "stepfilled", "alpha": 0.35, "color": color}
-        ax.hist(values, bins, weights=weights, label=f"{label} ({len(values):,})", **style)
-        ax.hist(values, bins, weights=weights, histtype="step", color=color, linewidth=1.5)
+        style: dict[str, Any] = {"bins": bins, "weights": weights, "color": color}
+        text = f"{label} ({len(values):,})"
+        ax.hist(values, histtype="stepfilled", alpha=0.35, label=text, **style)
+        ax.hist(values, histtype="step", linewidth=1.5, **style)
     ax.set(xlabel="test accuracy", ylabel="cells (%)")
     ax.legend(loc="upper left")
     return figure

@@ -16,7 +16,7 @@ PACKAGE = project_root() / "ionas"
 # A module imports those of earlier floors; on a floor with several rooms, none of its neighbors.
 FLOORS = [
     {"ionas"},
-    {"cells", "images", "parallel", "paper"},
+    {"cells", "images", "parallel", "paper", "split"},
     {"table", "networks", "plots"},
     {"nasbench101", "pretraining", "io_dataset"},
     {"benchmark", "models"},

@@ -32,7 +32,7 @@ def digits():
 
 
 def test_training_learns(digits):
-    trained = train_network(CHAIN, digits, Recipe(epochs=4))
+    trained = train_network(CHAIN, digits, Recipe(epochs=20, batch_size=32))
     losses = trained.metrics["losses"]
     assert losses[-1] < losses[0] / 2
     assert trained.metrics["test_accuracy"] > 0.4
