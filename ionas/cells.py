@@ -435,9 +435,8 @@ def _unlabeled(n: int) -> np.ndarray:
     patterns = patterns[np.bitwise_count(patterns) <= MAX_EDGES]
     graphs = np.zeros((len(patterns), n, n), bool)
     graphs[:, pairs[0], pairs[1]] = (patterns[:, None] >> shifts) & 1
-    reached = graphs.any(axis=1)[:, 1:]
-    used = graphs.any(axis=2)[:, :-1]
-    connected = reached.all(axis=1) & used.all(axis=1)
+    reached, used = graphs.sum(1)[:, 1:], graphs.sum(2)[:, :-1]
+    connected = (reached > 0).all(1) & (used > 0).all(1)
     graphs = graphs[connected]
     labels = np.zeros((len(graphs), n), np.int64)
     labels[:, 0], labels[:, -1] = -1, -2
