@@ -176,12 +176,15 @@ def benchmark_check(
 
     try:
         loaded = load_table(table)
-        found = signal(loaded)
     except (ValueError, OSError) as error:
         _fail(str(error), 2)
-    typer.echo(f"{loaded.name}: {len(loaded)} cells, largest budget {loaded.epochs} epochs")
-    for name, value in found.items():
-        typer.echo(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+    budget = f"largest budget {loaded.epochs} epochs" if loaded.epochs else "budget unknown"
+    typer.echo(f"{loaded.name}: {len(loaded)} cells, {budget}")
+    if loaded.repeats("test_accuracy") < 2:
+        typer.echo("fewer than two repeats of a cell, so the noise of its accuracy is unknown")
+        return
+    for name, value in signal(loaded).items():
+        typer.echo(f"{name}: {value:.5g}")
 
 
 @app.callback(invoke_without_command=True)

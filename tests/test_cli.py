@@ -143,6 +143,15 @@ def test_status_of_a_finished_run_and_of_a_damaged_one(tiny_copy: Path) -> None:
     assert "damaged: table.parquet" in ionas("status", "tiny").stdout
 
 
+def test_benchmark_check_of_a_table_without_repeats(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text('adjacency,operations,test_accuracy\n0100,"input,output",0.5\n')
+    done = ionas("benchmark", "check", str(table))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0] == "mine: 1 cells, budget unknown"
+    assert "fewer than two repeats" in done.stdout
+
+
 # --- bad names -------------------------------------------------------------------------------
 
 
