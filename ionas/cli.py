@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 benchmark_app = typer.Typer(help="The embedded benchmark.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
 
+PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}  # tables
 Profile = Annotated[str, typer.Option(help="A profile by name, or a YAML file of parameters.")]
 
 
@@ -86,8 +87,7 @@ def params(
     narrow = 9 if console.width < 110 else None  # leaves the meaning some room
     for stage in chosen:
         about = (stage.model.__doc__ or "").partition(": ")[2]
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("parameter", no_wrap=True)
+        table = Table("parameter", **PLAIN)
         for head in ("type", "default", "value"):
             table.add_column(head, max_width=narrow, overflow="fold")
         table.add_column("meaning and unit")
@@ -110,7 +110,7 @@ def status(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digit
     from ionas.study.provenance import damaged
 
     folder = RunFolder(_existing_run(run))
-    table = Table("notebook", "results", "took", "memory", "device", "revision")
+    table = Table("notebook", "results", "took", "memory", "device", "revision", **PLAIN)
     for name, notebook in STAGES.items():
         manifest = folder.manifest(name)
         if manifest is None:
