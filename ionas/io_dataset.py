@@ -143,7 +143,7 @@ def network_targets(
     if not len(images):
         raise ValueError("there are no images: the IO dataset needs at least one")
     here = images.to(device)
-    rows = []
+    rows: list[np.ndarray] = []
     for network in networks:
         network = network.to(device).eval()
         features = torch.cat([network.features(x) for x in here.pixels.split(batch_size)])  # (I, F)
