@@ -639,7 +639,7 @@ def clusters(labels: np.ndarray, accuracy: np.ndarray, shown: pd.DataFrame) -> F
 
 
 def prediction_scores(scores: pd.DataFrame, metric: str, label: str) -> Figure:
-    """Distribution of a metric over regressor seeds: a row per embedding, a column per sample size.
+    """Distribution of a metric over regressor seeds: for each embedding a line per sample size.
 
     Parameters
     ----------
@@ -649,42 +649,65 @@ def prediction_scores(scores: pd.DataFrame, metric: str, label: str) -> Figure:
     metric, label
         Column to draw and the name of its axis.
     """
-    names, sizes = list(dict.fromkeys(scores["embedding"])), sorted(scores["size"].unique())
-    figure, axes = plt.subplots(
-        1, len(sizes), figsize=(WIDTH, 0.7 + 0.36 * len(names)), sharey=True, sharex=True,
-        squeeze=False,
-    )  # fmt: skip
-    for ax, size in zip(axes[0], sizes, strict=True):
-        for y, name in enumerate(names):
-            rows = scores[(scores["embedding"] == name) & (scores["size"] == size)].dropna(
-                subset=metric
-            )
-            if rows.empty:
-                continue
-            trainings = rows.get("training_seed", pd.Series(0, rows.index)).fillna(0)
-            first = rows.loc[trainings == trainings.min(), metric]
-            color = MODEL_COLORS[name]
-            ax.boxplot(
-                first, positions=[y], orientation="horizontal", widths=0.62, showfliers=False,
-                patch_artist=True,
-                boxprops={"facecolor": color, "alpha": 0.28, "edgecolor": color},
-                medianprops={"color": color, "linewidth": 2}, manage_ticks=False,
-                whiskerprops={"color": color}, capprops={"color": color},
-            )  # fmt: skip
-            spread = np.linspace(-0.2, 0.2, len(first)) if len(first) > 1 else np.zeros(1)
-            ax.scatter(first, y + spread, s=7, color=color, linewidth=0, zorder=3)
-            others = rows[trainings > trainings.min()].groupby("training_seed")[metric].mean()
-            ax.scatter(
-                others, np.full(len(others), y), s=34, marker="D", facecolor=CARD, edgecolor=color,
-                linewidth=1.3, zorder=4,
-            )  # fmt: skip
-        ax.set_title(f"{size:,} cells".replace(",", " "), loc="center", fontsize=10.5)
-        ax.grid(axis="y", visible=False)
-        ax.tick_params(axis="x", labelsize=9)
-    axes[0, 0].set_yticks(range(len(names)), [MODEL_LABELS[name] for name in names])
-    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    figure.supxlabel(label, fontsize=11)
+    names = [name for name in MODEL_COLORS if name in set(scores["embedding"])]
+    sizes = sorted(scores["size"].unique())
+    lines = len(names) * (len(sizes) + 1)
+    figure, ax = plt.subplots(figsize=(0.82 * WIDTH, 0.7 + 0.2 * lines))
+    left = ax.get_yaxis_transform()
+    heights: list[int] = []
+    texts: list[str] = []
+    for name in names:
+        y = len(heights) + len(heights) // len(sizes)  # a line for the name of each embedding
+        label_style: dict[str, Any] = {"va": "center", "fontsize": 10, "weight": "bold"}
+        ax.text(0.01, y, MODEL_LABELS[name], transform=left, **label_style)
+        for size in sizes:
+            y += 1
+            rows = scores[(scores["embedding"] == name) & (scores["size"] == size)]
+            _distribution(ax, y, rows, metric, MODEL_COLORS[name])
+            heights.append(y)
+            texts.append(_thousands(size))
+    ax.set(ylim=(lines - 0.3, -0.8), xlabel=label, ylabel="cells fitted on")
+    ax.set_yticks(heights, texts)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.grid(axis="y", visible=False)
     return figure
+
+
+def _distribution(ax: Axes, y: int, scores: pd.DataFrame, metric: str, color: str) -> None:
+    """Box and points of the first training at height y, diamonds for the means of the others."""
+    trainings = scores.get("training_seed", pd.Series(0, scores.index)).fillna(0)
+    is_first = trainings == trainings.min()
+    first = scores.loc[is_first, metric].dropna()
+    ax.boxplot(
+        first, positions=[y], orientation="horizontal", widths=0.66, showfliers=False,
+        patch_artist=True, boxprops={"facecolor": color, "alpha": 0.28, "edgecolor": color},
+        medianprops={"color": color, "linewidth": 2}, manage_ticks=False,
+        whiskerprops={"color": color}, capprops={"color": color},
+    )  # fmt: skip
+    spread = np.linspace(-0.2, 0.2, len(first)) if len(first) > 1 else np.zeros(len(first))
+    ax.scatter(first, y + spread, s=6, color=color, linewidth=0, zorder=3)
+    others = scores[~is_first].groupby(trainings[~is_first])[metric].mean()
+    ax.scatter(
+        others, np.full(len(others), y), s=26, marker="D", facecolor=CARD, edgecolor=color,
+        linewidth=1.2, zorder=4,
+    )  # fmt: skip
+
+
+def score_table(summary: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
+    """Means of a metric with both intervals of `prediction.summarise`, a row per embedding."""
+    rows = summary[summary["metric"] == metric]
+    names = [name for name in MODEL_COLORS if name in set(rows["embedding"])]
+    heads = {"regressor": "± over regressor seeds", "training": "± over trainings"}
+    return pd.concat(
+        {
+            head: interval_table(rows[rows["interval"] == kind], digits=digits).loc[
+                [MODEL_LABELS[name] for name in names]
+            ]
+            for kind, head in heads.items()
+            if kind in set(rows["interval"])
+        },
+        axis=1,
+    )
 
 
 # Notebook 6: the searches.

@@ -5,16 +5,27 @@ an accuracy threshold. Nothing here knows where an embedding comes from.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ionas import parallel
+from ionas.cells import CellSet, cell_tensors
+from ionas.paper import paper_table
 
 METRICS = ("pearson", "rmse", "kendall", "spearman")
 REGRESSORS = ("random_forest", "gaussian_process")
 TREES, MAX_FEATURES = 200, 4  # of the paper's forest
+REFERENCES = ("latent", "encoding")  # rows that the paper does not have
+FINDINGS = {  # of the paper, as `judge` names them
+    "sizes": "arch2vec is steady, IO and Accuracy model gain and pass it",
+    "flatten": "flatten better than mean",
+    "accuracy": "Accuracy model better than IO model",
+    "original": "original arch2vec poor with few cells",
+}
+TOUCHING = 1e-9  # intervals that meet in a rounded number overlap
 CHUNK = 20_000  # cells predicted at a time, so that a kernel matrix stays small
 
 
@@ -106,6 +117,56 @@ def score_grid(
     ]
     rows = parallel.run(_score, items, jobs, f"fitting: {regressor}", "fit")
     return pd.DataFrame(rows)
+
+
+def score_trainings(
+    embeddings: Mapping[str, np.ndarray],
+    accuracy: np.ndarray,
+    labeled: np.ndarray,
+    sizes: Sequence[int],
+    seeds: int = 10,
+    other_seeds: int = 3,
+    max_features: int = MAX_FEATURES,
+    reference_features: float = 0.33,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Run `score_grid` on the embeddings of several trainings.
+
+    Parameters
+    ----------
+    embeddings
+        Name -> (N, D). `NAME_seedS` belongs to the training with seed S; a name without that
+        ending was not trained.
+    seeds, other_seeds
+        Regressor seeds, from 0, of the first training (that of the smallest seed) and of what was
+        not trained; and of each other training.
+    max_features, reference_features
+        Inputs tried per split, and the share of them in the rows of REFERENCES.
+    accuracy, labeled, sizes, settings
+        As in `score_grid`.
+
+    Returns
+    -------
+    DataFrame
+        As from `score_grid`, with `training_seed` as from `with_training_seed`.
+    """
+    names = with_training_seed(pd.DataFrame({"embedding": list(embeddings)}))
+    names.index = pd.Index(embeddings)
+    training = names["training_seed"]
+    first = (training.isna() | (training == training.min())).astype(bool)
+    features = {
+        name: reference_features if base in REFERENCES else max_features
+        for name, base in names["embedding"].items()
+    }
+    parts = [
+        score_grid(
+            {name: embeddings[name] for name in names.index[chosen]}, accuracy, labeled, sizes,
+            range(count), max_features=features, **settings,
+        )
+        for chosen, count in ((first, seeds), (~first, other_seeds))
+        if chosen.any()
+    ]  # fmt: skip
+    return with_training_seed(pd.concat(parts, ignore_index=True))
 
 
 def score(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | str]:
@@ -211,6 +272,19 @@ def plain_encoding(adjacency: np.ndarray, operations: np.ndarray) -> np.ndarray:
     return np.hstack([adjacency[:, rows, columns], flat]).astype(np.float32)
 
 
+def encode_cells(cells: CellSet) -> np.ndarray:
+    """Plain encoding of cells, padded to the largest of them: (N, D) float32."""
+    size = int(cells.n_vertices.max())
+    adjacency, operations = (tensor[:, :size].numpy() for tensor in cell_tensors(cells))
+    return plain_encoding(adjacency[:, :, :size], operations)
+
+
+def sample_sizes(sizes: Iterable[int], accuracy: np.ndarray, labeled: np.ndarray) -> list[int]:
+    """Distinct sizes, ascending; 0 stands for the number of labeled cells with an accuracy."""
+    count = int(np.isfinite(accuracy[labeled]).sum())
+    return sorted({size or count for size in sizes})
+
+
 def with_training_seed(scores: pd.DataFrame) -> pd.DataFrame:
     """Split names such as `io_mean_seed2` into `embedding` and `training_seed`.
 
@@ -265,6 +339,208 @@ def summarise(scores: pd.DataFrame, training_seed: int | None = None) -> pd.Data
         table.insert(3, "high", table["mean"] + half)
         tables.append(table.reset_index())
     return pd.concat(tables, ignore_index=True)
+
+
+class Tally(NamedTuple):
+    """In how many comparisons one side is clearly better, clearly worse, and of how many."""
+
+    better: int
+    worse: int
+    of: int
+
+
+def tally(
+    summary: pd.DataFrame,
+    pairs: Iterable[tuple[tuple[str, int], tuple[str, int]]],
+    metric: str = "pearson",
+) -> Tally:
+    """Compare the first (embedding, size) of each pair with the second.
+
+    It is clearly better or worse if the two 95 % intervals do not overlap. For RMSE smaller is
+    better. A pair of which an interval is missing is left out.
+
+    Parameters
+    ----------
+    summary
+        One row per `embedding`, `size` and `metric`: one kind of interval of `summarise`.
+    """
+    rows = summary[summary["metric"] == metric].set_index(["embedding", "size"])
+    sign = -1 if metric == "rmse" else 1
+    better = worse = of = 0
+    for a, b in pairs:
+        ends = [sorted(sign * rows.loc[key, ["low", "high"]].to_numpy(float)) for key in (a, b)]
+        (low_a, high_a), (low_b, high_b) = ends
+        of += bool(np.isfinite(ends).all())
+        better += low_a > high_b + TOUCHING
+        worse += high_a < low_b - TOUCHING
+    return Tally(better, worse, of)
+
+
+def judged(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `summarise` that verdicts rest on, one per embedding, size and metric.
+
+    The interval over trainings; that over regressor seeds where there are not two trainings.
+    """
+    rows = summary.sort_values("interval", ascending=False, kind="stable")  # training first
+    rows = rows[rows["low"].notna() | (rows["interval"] == "regressor")]
+    return rows.drop_duplicates(["embedding", "size", "metric"]).sort_index()
+
+
+def judge(
+    summary: pd.DataFrame, labels: Mapping[str, str] | None = None
+) -> dict[str, tuple[bool | None, str]]:
+    """Whether intervals show what the paper found (section 6), by stated rules.
+
+    Better and worse are those of `tally`: only clear differences count.
+
+    - `sizes`: (1) arch2vec, trained jointly, is neither better nor worse at the largest size than
+      at the smallest, while at least one embedding of the other models is better; (2) an embedding
+      of the IO model is better at the largest size than at the smallest, and there better than both
+      arch2vec; (3) so is one of the Accuracy model. By Pearson's r.
+    - `flatten`: flatten is more often better than worse than mean, of the same model at the same
+      size; (1) by Pearson's r, (2) by RMSE.
+    - `accuracy`: the same for Accuracy model against IO model, with the same embedding method.
+    - `original`: each other embedding is better than arch2vec original at the smallest size, by
+      Pearson's r.
+
+    Parameters
+    ----------
+    summary
+        One row per `embedding`, `size`, `metric`: one kind of interval of `summarise`, or `judged`.
+    labels
+        Readable names of the embeddings; one without stays as it is.
+
+    Returns
+    -------
+    dict
+        Finding -> (True if all its parts hold, False if none, None otherwise or if there is nothing
+        to compare; what was seen, in words).
+    """
+    models, methods = ("io", "accuracy"), ("flatten", "mean")
+    return {
+        "sizes": _judge_sizes(summary, models, methods, labels or {}),
+        "flatten": _judge_better(summary, [(f"{m}_flatten", f"{m}_mean") for m in models]),
+        "accuracy": _judge_better(summary, [(f"accuracy_{m}", f"io_{m}") for m in methods]),
+        "original": _judge_original(
+            summary, ["arch2vec", *(f"{model}_{method}" for model in models for method in methods)]
+        ),
+    }
+
+
+def verdicts(judgements: Mapping[str, Mapping[str, tuple[bool | None, str]]]) -> pd.DataFrame:
+    """Results of `judge` side by side: a row per finding, a column per name, in words."""
+    words = {True: "yes", False: "no", None: "in part"}
+    return pd.DataFrame(
+        {
+            name: {FINDINGS[key]: words[shows] for key, (shows, _) in found.items()}
+            for name, found in judgements.items()
+        }
+    )
+
+
+def paper_scores() -> pd.DataFrame:
+    """Tables 6 and 7 of the paper in the form of `summarise`, with its intervals."""
+    parts = [paper_table(n).assign(metric=name) for n, name in ((6, "pearson"), (7, "rmse"))]
+    table = pd.concat(parts, ignore_index=True).assign(interval="regressor")
+    half = table.pop("half_width")
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
+
+
+def against_references(summary: pd.DataFrame, metric: str = "pearson") -> pd.DataFrame:
+    """Of how many trained embeddings each reference row is clearly ahead, and behind how many.
+
+    Parameters
+    ----------
+    summary
+        As in `tally`, best from `judged`.
+
+    Returns
+    -------
+    DataFrame
+        `embedding` (of REFERENCES), `size`, `better`, `worse`, `of`.
+    """
+    others = [name for name in summary["embedding"].unique() if name not in REFERENCES]
+    return pd.DataFrame(
+        [
+            {"embedding": name, "size": size, **tally(summary, pairs, metric)._asdict()}
+            for name in REFERENCES
+            for size in sorted(summary["size"].unique())
+            for pairs in [[((name, size), (other, size)) for other in others]]
+        ]
+    )
+
+
+def _judge_sizes(
+    summary: pd.DataFrame,
+    models: Sequence[str],
+    methods: Sequence[str],
+    labels: Mapping[str, str],
+) -> tuple[bool | None, str]:
+    first, last = int(summary["size"].min()), int(summary["size"].max())
+    if first == last:
+        return None, "one sample size says nothing about a change with size."
+    r = summary[summary["metric"] == "pearson"].set_index(["embedding", "size"])["mean"]
+
+    def path(name: str) -> str:
+        return f"{labels.get(name, name)} {r[name, first]:.3f} to {r[name, last]:.3f}"
+
+    change = tally(summary, [(("arch2vec", last), ("arch2vec", first))])
+    steady = not (change.better or change.worse)
+    seen = [f"{path('arch2vec')} ({'no clear change' if steady else 'a clear change'})"]
+    gains, parts = 0, []
+    for model in models:
+        reached = []
+        for name in (f"{model}_{method}" for method in methods):
+            gain = tally(summary, [((name, last), (name, first))]).better
+            rivals = [((name, last), (other, last)) for other in ("arch2vec", "arch2vec_original")]
+            ahead = tally(summary, rivals).better
+            gains += gain
+            reached.append(gain == 1 and ahead == 2)
+            seen.append(
+                f"{path(name)} ({'a clear gain' if gain else 'no clear gain'}, "
+                f"ahead of {ahead} of 2 arch2vec)"
+            )
+        parts.append(any(reached))
+    if not change.of:
+        return None, "there are no intervals to compare."
+    parts.append(steady and gains > 0)
+    return _verdict(parts), f"r from {_number(first)} to {_number(last)} cells: {'; '.join(seen)}."
+
+
+def _judge_better(
+    summary: pd.DataFrame, names: Sequence[tuple[str, str]]
+) -> tuple[bool | None, str]:
+    sizes = summary["size"].unique()
+    pairs = [((a, size), (b, size)) for a, b in names for size in sizes]
+    by_r, by_rmse = tally(summary, pairs), tally(summary, pairs, "rmse")
+    if not by_r.of + by_rmse.of:
+        return None, "there are no intervals to compare."
+    return (
+        _verdict([by_r.better > by_r.worse, by_rmse.better > by_rmse.worse]),
+        f"clearly better in {by_r.better} and clearly worse in {by_r.worse} of {by_r.of} "
+        f"comparisons by Pearson's r, in {by_rmse.better} and {by_rmse.worse} of {by_rmse.of} "
+        "by RMSE.",
+    )
+
+
+def _judge_original(summary: pd.DataFrame, others: Sequence[str]) -> tuple[bool | None, str]:
+    size = int(summary["size"].min())
+    count = tally(summary, [((name, size), ("arch2vec_original", size)) for name in others])
+    if not count.of:
+        return None, "there are no intervals to compare."
+    return (
+        {count.of: True, 0: False}.get(count.better),
+        f"at {_number(size)} cells {count.better} of the {count.of} other embeddings are clearly "
+        f"better than the original arch2vec by Pearson's r, {count.worse} clearly worse.",
+    )
+
+
+def _verdict(parts: Sequence[bool]) -> bool | None:
+    return {len(parts): True, 0: False}.get(sum(parts))
+
+
+def _number(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
 
 
 def _check(

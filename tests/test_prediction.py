@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 
 from ionas import prediction
+from ionas.cells import enumerate_cells
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=15)
 
@@ -291,3 +292,205 @@ def test_without_trainings_there_is_one_kind_of_interval():
     summary = prediction.summarise(grid(VALUES, training_seeds=False))
     assert set(summary["interval"]) == {"regressor"}
     assert lines(summary, embedding="a", metric="pearson")["mean"] == pytest.approx(0.3)
+
+
+def test_sizes_name_the_labeled_cells_by_zero():
+    accuracy = np.array([0.5, np.nan, 0.7, 0.8])
+    assert prediction.sample_sizes([9, 0, 3, 9], accuracy, np.array([0, 1, 2])) == [2, 3, 9]
+
+
+def test_cells_are_encoded_without_the_padding_of_larger_ones():
+    cells = enumerate_cells(4)
+    encoding = prediction.encode_cells(cells)
+    assert encoding.shape == (len(cells), 6 + 4 * 5)
+    assert len(np.unique(encoding, axis=0)) == len(cells)
+    bits, one_hot = encoding[:, :6], encoding[:, 6:]
+    assert (bits.sum(1) == cells.n_edges).all()
+    assert (one_hot.sum(1) == cells.n_vertices).all()
+
+
+def test_trainings_share_samples_and_differ_in_seeds_and_features(data, monkeypatch):
+    monkeypatch.setenv("IONAS_PROGRESS", "off")
+    telling, noise = data["embeddings"]["telling"], data["embeddings"]["noise"]
+    wide = np.hstack([noise] * 5)
+    trained = {"io_mean_seed3": telling, "latent_seed3": wide, "io_mean_seed2": telling}
+    given = {**trained, "latent_seed2": wide, "encoding": wide}
+    tried = {}
+    real = prediction.predict_forest
+
+    def spy(inputs, outputs, others, seed, trees, max_features):
+        tried.setdefault(inputs.shape[1], set()).add(max_features)
+        return real(inputs, outputs, others, seed, trees, max_features)
+
+    monkeypatch.setattr(prediction, "predict_forest", spy)
+    sizes = data["sizes"]
+    scores = prediction.score_trainings(
+        given, data["accuracy"], data["labeled"], sizes, 3, 1, 2, 0.5,
+        threshold=data["threshold"], trees=10, jobs=1,
+    )  # fmt: skip
+    counts = scores.groupby(["embedding", "training_seed"], dropna=False).size() / len(sizes)
+    assert {(name, None if pd.isna(seed) else seed): n for (name, seed), n in counts.items()} == {
+        ("io_mean", 2): 3, ("latent", 2): 3, ("encoding", None): 3,
+        ("io_mean", 3): 1, ("latent", 3): 1,
+    }  # fmt: skip
+    assert tried == {telling.shape[1]: {2}, wide.shape[1]: {0.5}}
+    of_seed = scores[(scores["embedding"] == "io_mean") & (scores["seed"] == 0)]
+    assert of_seed.groupby("size")["pearson"].nunique().eq(1).all()  # same values, same sample
+    single = prediction.score_grid(
+        {"io_mean": telling}, data["accuracy"], data["labeled"], sizes, [0], data["threshold"],
+        trees=10, max_features=2, jobs=1,
+    )  # fmt: skip
+    assert of_seed[of_seed["training_seed"] == 3]["pearson"].tolist() == single["pearson"].tolist()
+
+
+def test_embeddings_that_were_not_trained_need_no_other(data):
+    scores = prediction.score_trainings(
+        {"encoding": data["embeddings"]["noise"]}, data["accuracy"], [], [20], 2, 1,
+        threshold=0.6, trees=5, jobs=1,
+    )  # fmt: skip
+    assert scores["seed"].tolist() == [0, 1]
+    assert scores["training_seed"].isna().all()
+
+
+def intervals(ends, metric="pearson", size=10):
+    """A summary with (low, high) per embedding."""
+    rows = [
+        {"embedding": name, "size": size, "metric": metric, "mean": (low + high) / 2, "low": low,
+         "high": high}
+        for name, (low, high) in ends.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+ENDS = {"a": (0.1, 0.2), "b": (0.2, 0.3), "c": (0.25, 0.5), "d": (np.nan, np.nan)}
+
+
+def test_tally_counts_what_does_not_overlap():
+    def pairs(text):
+        return [((x, 10), (y, 10)) for x, y in text.split()]
+
+    summary = intervals(ENDS)
+    assert prediction.tally(summary, pairs("ab bc")) == (0, 0, 2)  # a and b touch
+    assert prediction.tally(summary, pairs("ca ac ba ad dc")) == (1, 1, 3)
+    assert prediction.tally(intervals(ENDS, "rmse"), pairs("ac"), "rmse") == (1, 0, 1)
+    assert prediction.tally(intervals(ENDS, "rmse"), pairs("ca"), "rmse") == (0, 1, 1)
+
+
+def test_rounded_ends_that_meet_overlap():
+    summary = intervals({"io_flatten": (0.713 - 0.011, 0.724), "io_mean": (0.668, 0.685 + 0.017)})
+    pair = [(("io_flatten", 10), ("io_mean", 10))]
+    assert prediction.tally(summary, pair).better == 0
+
+
+def test_verdicts_rest_on_trainings_where_there_are_several():
+    summary = prediction.summarise(grid(VALUES))
+    rows = prediction.judged(summary)
+    assert not rows.duplicated(["embedding", "size", "metric"]).any()
+    kinds = rows[rows["metric"] == "pearson"].set_index("embedding")["interval"].to_dict()
+    assert kinds == {"a": "training", "b": "regressor"}
+    one = prediction.judged(prediction.summarise(grid({1: VALUES[1]})))
+    assert set(one["interval"]) == {"regressor"}
+    assert set(rows["metric"]) == set(one["metric"]) == set(prediction.METRICS)
+
+
+def renamed(names):
+    """The paper's tables with embeddings exchanged."""
+    paper = prediction.paper_scores()
+    both = names | {new: old for old, new in names.items()}
+    return paper.replace({"embedding": both})
+
+
+def shown(summary):
+    return {key: shows for key, (shows, _) in prediction.judge(summary).items()}
+
+
+def test_rules_find_in_the_papers_tables_what_its_text_says():
+    assert set(shown(prediction.paper_scores()).values()) == {True}
+    assert set(shown(prediction.paper_scores())) == set(prediction.FINDINGS)
+
+
+def test_rules_can_say_no():
+    methods = {"io_flatten": "io_mean", "accuracy_flatten": "accuracy_mean"}
+    assert shown(renamed(methods))["flatten"] is False  # the reading of appendix G
+    models = {"io_flatten": "accuracy_flatten", "io_mean": "accuracy_mean"}
+    assert shown(renamed(models))["accuracy"] is False
+    assert shown(renamed({"arch2vec": "arch2vec_original"}))["original"] is False
+    best = {"arch2vec_original": "accuracy_mean"}
+    paper = prediction.paper_scores()
+    high = paper["embedding"] == "arch2vec_original"
+    paper.loc[high, ["mean", "low", "high"]] += 0.3
+    assert shown(paper)["original"] is False
+    assert shown(paper)["sizes"] is None  # still steady, but nothing is ahead of both arch2vec
+    assert shown(renamed(best))["original"] is None
+
+
+def test_a_steady_arch2vec_counts_only_beside_a_gain():
+    paper = prediction.paper_scores()
+    assert shown(paper)["sizes"] is True
+    wide = paper.assign(low=paper["mean"] - 0.3, high=paper["mean"] + 0.3)
+    assert shown(wide)["sizes"] is False
+    assert "no clear change" in prediction.judge(wide)["sizes"][1]
+
+
+def test_findings_without_anything_to_compare():
+    undefined = prediction.paper_scores().assign(mean=np.nan, low=np.nan, high=np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(shown(undefined).values()) == {None}
+    one_size = prediction.paper_scores().query("size == 608")
+    shows, here = prediction.judge(one_size)["sizes"]
+    assert shows is None
+    assert "one sample size" in here
+
+
+def test_words_of_a_finding_hold_its_numbers():
+    found = prediction.judge(prediction.paper_scores(), {"io_flatten": "Model X"})
+    assert "r from 608 to 10 000 cells" in found["sizes"][1]
+    assert "Model X 0.686 to 0.732 (a clear gain, ahead of 2 of 2 arch2vec)" in found["sizes"][1]
+    assert "accuracy_mean 0.683 to 0.686 (no clear gain, ahead of 0 of" in found["sizes"][1]
+    assert found["flatten"][1].startswith("clearly better in 4 and clearly worse in 1 of 6")
+    table = prediction.verdicts(
+        {"paper": found, "other": {"sizes": (None, ""), "flatten": (False, "")}}
+    )
+    assert table.loc[prediction.FINDINGS["flatten"], ["paper", "other"]].tolist() == ["yes", "no"]
+    assert table.loc[prediction.FINDINGS["sizes"], "other"] == "in part"
+
+
+def test_reference_rows_against_all_embeddings():
+    ends = {"io_mean": (0.1, 0.2), "arch2vec": (0.4, 0.5), "latent": (0.3, 0.35)}
+    summary = intervals({**ends, "encoding": (0.6, 0.7)})
+    table = prediction.against_references(summary).set_index("embedding")
+    assert table.loc["latent", ["better", "worse", "of"]].tolist() == [1, 1, 2]
+    assert table.loc["encoding", ["better", "worse", "of"]].tolist() == [2, 0, 2]
+
+
+def test_chart_shows_every_fit_of_the_first_training_and_means_of_the_others():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    from ionas import plots
+
+    frame = grid(VALUES).replace({"embedding": {"a": "io_mean", "b": "encoding"}})
+    frame.loc[frame.index[0], "pearson"] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.prediction_scores(frame, "pearson", "r")
+        figure.canvas.draw()
+    (ax,) = figure.axes
+    points = [dots.get_offsets()[:, 0].tolist() for dots in ax.collections]
+    assert points == [[0.3], pytest.approx([0.6, 0.1]), [0.5, 0.5], []]
+    assert [text.get_text() for text in ax.texts] == [
+        plots.MODEL_LABELS[name] for name in ("io_mean", "encoding")
+    ]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["5", "5"]
+    plots.prediction_scores(frame.assign(pearson=np.nan), "pearson", "r")  # nothing to draw
+    plt.close("all")
+
+
+def test_table_holds_both_intervals():
+    pytest.importorskip("matplotlib")
+    from ionas import plots
+
+    frame = grid(VALUES).replace({"embedding": {"a": "io_mean", "b": "encoding"}})
+    table = plots.score_table(prediction.summarise(frame), "pearson", 2)
+    assert table.index.tolist() == [plots.MODEL_LABELS[n] for n in ("io_mean", "encoding")]
+    assert table.loc["IO model, mean"].tolist() == ["0.20 ± 0.20", "0.30 ± 0.30"]
+    assert table.iloc[1].tolist() == ["0.50 ± 0.00", "0.50"]
