@@ -1,35 +1,38 @@
 # make book · make test · make clean: each sets up what it needs in .venv, from requirements.lock.
 
 PROFILE ?= digits
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
-	&& echo "$$p" && break; done)
+IS_FIT := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" $(IS_FIT) && echo "$$p" && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SAY := @printf '\n== %s\n'
 
 # What the tests make; the runs of the study itself are in runs/.
-TEST_RUNS := $(CURDIR)/_build/test/runs
+TEST := $(CURDIR)/_build/test
 # The same bits as under `ionas run`, which sets these for itself.
 SAME_BITS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONHASHSEED=0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book test lint unit tiny clean clean-all
+.NOTPARALLEL:
 
 help:
 	@echo 'make book    run the study (what has changed of it) and build the book'
 	@echo 'make test    lint, types, tests, a tiny study from end to end, its book'
 	@echo 'make clean   remove the built book and caches; make clean-all: .venv and runs, too'
-	@echo 'PROFILE=tiny make book   the same book from a study of one minute'
+	@echo 'make book PROFILE=tiny   the same book from a study of one minute'
+	@echo 'make book PYTHON=/path/to/python3.12   with that Python (3.11, 3.12 or 3.13)'
 
 setup: $(INSTALLED)
 
 $(INSTALLED): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { \
-		echo 'Python 3.11, 3.12 or 3.13 is needed and none was found.'; \
-		echo 'Name one: make book PYTHON=/path/to/python3.12'; exit 1; }
-	$(SAY) 'setting up .venv with the versions of requirements.lock (some minutes, only once)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@"$(PYTHON)" $(IS_FIT) || { \
+		echo 'Python 3.11, 3.12 or 3.13 is needed, and $(or $(PYTHON:%=% is none of them),none was found).'; \
+		echo 'Install one, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12'; exit 1; }
+	$(SAY) 'setting up .venv with the versions of requirements.lock'
+	@echo '   only once; some minutes and, on Linux, 6 GB of disk: most of it is PyTorch'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -41,9 +44,11 @@ book: setup
 	@$(BIN)/ionas run --profile $(PROFILE)
 	$(SAY) 'building the book'
 	@$(BIN)/ionas book $(notdir $(basename $(PROFILE)))
-	$(SAY) 'open in a browser: $(CURDIR)/_build/html/index.html'
 
 test: setup lint tiny unit
+	$(SAY) 'all passed; to look at: the tiny study and its book'
+	@echo '   $(TEST)/runs/tiny'
+	@echo '   $(TEST)/_build/html/index.html'
 
 lint: setup
 	$(SAY) 'lint and types'
@@ -53,15 +58,15 @@ lint: setup
 
 tiny: setup
 	$(SAY) 'a tiny study from end to end'
-	@rm -rf $(TEST_RUNS)
-	@IONAS_RUNS=$(TEST_RUNS) $(BIN)/ionas run --profile tiny
+	@rm -rf "$(TEST)"
+	@IONAS_RUNS="$(TEST)/runs" $(BIN)/ionas run --profile tiny
 	$(SAY) 'its notebooks once more: the same seeds must give the same outputs'
-	@IONAS_RUNS=$(TEST_RUNS) $(SAME_BITS) $(BIN)/python -m pytest -q -p no:cacheprovider \
-		--nbval --nbval-current-env $(TEST_RUNS)/tiny/notebooks
+	@IONAS_RUNS="$(TEST)/runs" $(SAME_BITS) $(BIN)/python -m pytest -q -p no:cacheprovider \
+		--nbval --nbval-current-env "$(TEST)/runs/tiny/notebooks"
 
 unit: setup
-	$(SAY) 'tests; the tiny study that they look at is in $(TEST_RUNS)/tiny'
-	@IONAS_TEST_RUNS=$(TEST_RUNS) $(SAME_BITS) $(BIN)/python -m pytest \
+	$(SAY) 'tests, of the package and of the tiny study and its book'
+	@IONAS_TEST_RUNS="$(TEST)/runs" $(SAME_BITS) $(BIN)/python -m pytest \
 		-n 2 --dist loadfile --durations 10 --ignore tests/benchmarks
 
 clean:

@@ -33,6 +33,46 @@ def variance_shares(targets: np.ndarray) -> dict[str, float]:
     }
 
 
+def on_image(targets: np.ndarray, image: int) -> np.ndarray:
+    """Targets (N, k) of all networks on one image of (N, I, k) targets.
+
+    Raises
+    ------
+    ValueError
+        If there is no such image.
+    """
+    if not 0 <= image < targets.shape[1]:
+        raise ValueError(
+            f"image is {image}, but the IO dataset has {targets.shape[1]} images: "
+            f"choose 0 to {targets.shape[1] - 1}"
+        )
+    return targets[:, image]
+
+
+def comparability(targets: np.ndarray) -> dict[str, float]:
+    """How far the networks answer alike, free of units, for targets made in different ways.
+
+    Parameters
+    ----------
+    targets
+        (N, I, k) with N > 1.
+
+    Returns
+    -------
+    dict
+        `distance`: the mean distance of two networks, as in `distances`, over the mean square of
+        all targets; 0 if all answer alike, 2 if they are independent with mean 0. `common`: share
+        of the variance around the mean target that all networks have in common on an image; 0 if
+        they are independent, 1 if all answer alike.
+    """
+    values = targets.astype(np.float64)
+    between = values.var(0, ddof=1).mean()
+    return {
+        "distance": float(2 * between / np.square(values).mean()),
+        "common": float(1 - between / values.var((0, 1)).mean()),
+    }
+
+
 def distances(targets: np.ndarray, block: int = 256) -> np.ndarray:
     """Distance of every two networks: the MSE of their targets on an image, mean over images.
 
@@ -151,6 +191,26 @@ def cluster_accuracy(labels: np.ndarray, accuracy: np.ndarray, min_size: int = 3
     table = frame.groupby("cluster")["accuracy"].agg(["size", "min", "mean", "max"]).reset_index()
     table = table[table["size"] >= min_size]
     return table.sort_values(["mean", "cluster"], ignore_index=True)
+
+
+def extreme_clusters(
+    labels: np.ndarray, accuracy: np.ndarray, among: np.ndarray, share: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the clusters, of those `among`, that hold one of the worst and of the best.
+
+    Parameters
+    ----------
+    labels, accuracy
+        (N,) cluster numbers and test accuracies.
+    among
+        Numbers of the clusters looked at.
+    share
+        Share of the networks that count as worst and as best, at least one network each.
+    """
+    count = max(1, round(share * len(accuracy)))
+    order = np.argsort(accuracy, kind="stable")
+    worst, best = labels[order[:count]], labels[order[-count:]]
+    return np.intersect1d(worst, among), np.intersect1d(best, among)
 
 
 def accuracy_agreement(labels: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> dict[str, float]:

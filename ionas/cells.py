@@ -210,7 +210,7 @@ class CellSet:
         )
         for n in np.unique(sizes):
             rows = np.flatnonzero(sizes == n)
-            joined = "".join(adjacency[row] for row in rows).encode()
+            joined = "".join(adjacency[int(row)] for row in rows).encode()
             bits = np.frombuffer(joined, np.uint8).reshape(-1, n, n) - ord("0")
             result.adjacency[rows, :n, :n] = bits
         if len(bad := np.flatnonzero(~result.valid())):
@@ -346,7 +346,7 @@ def neighbors(cell: Cell) -> list[Cell]:
     matrix, operations = cell.matrix, list(cell.operations)
     n = cell.n_vertices
     edits: list[tuple[np.ndarray, list[str]]] = []
-    for i, j in zip(*np.triu_indices(n, 1), strict=True):
+    for i, j in np.argwhere(np.triu(np.ones((n, n)), 1)):
         flipped = matrix.copy()
         flipped[i, j] ^= 1
         edits.append((flipped, operations))
@@ -435,7 +435,8 @@ def _unlabeled(n: int) -> np.ndarray:
     patterns = patterns[np.bitwise_count(patterns) <= MAX_EDGES]
     graphs = np.zeros((len(patterns), n, n), bool)
     graphs[:, pairs[0], pairs[1]] = (patterns[:, None] >> shifts) & 1
-    connected = graphs[:, :, 1:].any(1).all(1) & graphs[:, :-1].any(2).all(1)
+    reached, used = graphs.sum(1)[:, 1:], graphs.sum(2)[:, :-1]
+    connected = (reached > 0).all(1) & (used > 0).all(1)
     graphs = graphs[connected]
     labels = np.zeros((len(graphs), n), np.int64)
     labels[:, 0], labels[:, -1] = -1, -2

@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
 
 from ionas import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     help="The study: run it, read its parameters, build its book.",
@@ -17,6 +20,7 @@ app = typer.Typer(
 benchmark_app = typer.Typer(help="The embedded benchmark.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
 
+PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}  # tables
 Profile = Annotated[str, typer.Option(help="A profile by name, or a YAML file of parameters.")]
 
 
@@ -59,43 +63,54 @@ def run(
 
 
 @app.command()
-def params(profile: Profile = "digits") -> None:
-    """Print every parameter with its type, value and meaning."""
-    from rich.console import Console
+def params(
+    notebook: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NOTEBOOK]", help="Number or name; all if left out.", show_default=False
+        ),
+    ] = "",
+    profile: Profile = "digits",
+) -> None:
+    """Print every parameter: type, default, value in the profile, meaning with its unit."""
     from rich.table import Table
+    from rich.text import Text
 
-    from ionas.study.parameters import STAGES, resolve
+    from ionas.study.parameters import STAGES, find_stage, resolve
 
     try:
+        chosen = [find_stage(notebook)] if notebook else STAGES.values()
         resolved = resolve(profile)
     except ValueError as error:
         _fail(str(error), 2)
-    console = Console()
-    for name, parameters in resolved.items():
-        table = Table(
-            "parameter", "type", "value", "meaning", title=STAGES[name].stem, min_width=79
-        )
-        for field, info in type(parameters).model_fields.items():
-            if field != "run":
-                value = getattr(parameters, field)
-                shown = f"{value!r}" + ("" if value == info.default else f" (not {info.default!r})")
-                table.add_row(field, type_name(info.annotation), shown, info.description or "")
-        console.print(table)
+    console = _console()
+    narrow = 9 if console.width < 110 else None  # leaves the meaning some room
+    for stage in chosen:
+        about = (stage.model.__doc__ or "").partition(": ")[2]
+        table = Table("parameter", **PLAIN)
+        for head in ("type", "default", "value"):
+            table.add_column(head, max_width=narrow, overflow="fold")
+        table.add_column("meaning and unit")
+        for name, field in stage.model.model_fields.items():
+            if name != "run":
+                value = getattr(resolved[stage.name], name)
+                cells = [name, type_name(field.annotation), repr(field.default), repr(value)]
+                table.add_row(*map(Text, [*cells, field.description or ""]))
+        console.print(Text(f"{stage.stem}: {about}", style="bold"), table, "", sep="\n")
 
 
 @app.command()
 def status(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digits") -> None:
     """Print what a run holds."""
-    from rich.console import Console
     from rich.table import Table
 
-    from ionas.study.folders import RunFolder, runs_folder
+    from ionas.study.folders import RunFolder
     from ionas.study.parameters import STAGES
     from ionas.study.progress import duration
     from ionas.study.provenance import damaged
 
-    folder = RunFolder(runs_folder() / run)
-    table = Table("notebook", "results", "took", "memory", "device", "revision")
+    folder = RunFolder(_existing_run(run))
+    table = Table("notebook", "results", "took", "memory", "device", "revision", **PLAIN)
     for name, notebook in STAGES.items():
         manifest = folder.manifest(name)
         if manifest is None:
@@ -111,7 +126,7 @@ def status(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digit
             manifest["device"],
             manifest["revision"][:12] + (" with changes" if manifest["dirty"] else ""),
         )
-    Console().print(table)
+    _console().print(table)
 
 
 @app.command()
@@ -119,10 +134,12 @@ def book(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digits"
     """Build the book from a run."""
     from ionas.study import book as builder
 
+    _existing_run(run)
     try:
-        builder.build(run)
+        index = builder.build(run)
     except (ValueError, OSError) as error:
         _fail(str(error), 1)
+    typer.echo(f"open in a browser: {index}")
 
 
 @benchmark_app.command("build")
@@ -159,12 +176,15 @@ def benchmark_check(
 
     try:
         loaded = load_table(table)
-        found = signal(loaded)
     except (ValueError, OSError) as error:
         _fail(str(error), 2)
-    typer.echo(f"{loaded.name}: {len(loaded)} cells, largest budget {loaded.epochs} epochs")
-    for name, value in found.items():
-        typer.echo(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+    budget = f"largest budget {loaded.epochs} epochs" if loaded.epochs else "budget unknown"
+    typer.echo(f"{loaded.name}: {len(loaded)} cells, {budget}")
+    if loaded.repeats("test_accuracy") < 2:
+        typer.echo("fewer than two repeats of a cell, so the noise of its accuracy is unknown")
+        return
+    for name, value in signal(loaded).items():
+        typer.echo(f"{name}: {value:.5g}")
 
 
 @app.callback(invoke_without_command=True)
@@ -178,10 +198,33 @@ def main(
 
 
 def type_name(annotation: object) -> str:
-    """Write a type as a reader knows it: int, list[str], one of 'a', 'b'."""
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    text = str(annotation) if "[" in str(annotation) else text
-    return text.replace("typing.", "").replace("Literal[", "one of [")
+    """Write a type as a reader knows it: int, list[int], 'sigmoid' or 'softmax'."""
+    if get_origin(annotation) is Literal:
+        *others, last = map(repr, get_args(annotation))
+        return f"{', '.join(others)} or {last}" if others else last
+    return str(annotation) if get_origin(annotation) else getattr(annotation, "__name__", "")
+
+
+def _console() -> "Console":
+    """As wide as the terminal; in a pipe or a file no line is folded."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=1000)
+
+
+def _existing_run(name: str) -> Path:
+    """Folder of a run, or the end of the command if there is none."""
+    from ionas.study.folders import runs_folder
+    from ionas.study.parameters import nearest
+
+    runs = runs_folder()
+    folders = runs.iterdir() if runs.is_dir() else []
+    there = sorted(folder.name for folder in folders if folder.is_dir())
+    if name not in there:
+        mend = nearest(name, there) if there else "; make one with: ionas run"
+        _fail(f"there is no run {name!r} in {_shown(runs)}{mend}", 2)
+    return runs / name
 
 
 def _shown(path: Path) -> str:
@@ -190,6 +233,6 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     typer.echo(message, err=True)
     sys.exit(code)

@@ -95,10 +95,8 @@ def load_images(
             f"and validation_size={validation_size}"
         )
     train_part = slice(0, train_size or train_end)
-    if source == "cifar10":
-        mean, std = CIFAR10_MEAN, CIFAR10_STD
-    else:
-        mean, std = _moments(pixels[train_part])
+    known = source == "cifar10"
+    mean, std = (CIFAR10_MEAN, CIFAR10_STD) if known else _moments(pixels[train_part])
 
     def part(values: np.ndarray, targets: np.ndarray) -> Images:
         scaled = (values - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]

@@ -18,7 +18,12 @@ from ionas.networks import Network
 
 
 def targets(
-    features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, top_k: int = 10
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    top_k: int = 10,
+    ordered: bool = True,
 ) -> Tensor:
     """Ordered, weighted top-k features of one network.
 
@@ -37,6 +42,9 @@ def targets(
         (I,) true classes.
     top_k
         Number of contributions kept (paper: 10 of 513).
+    ordered
+        Whether to order them. If not, the network's own first `top_k` are kept: only to show what
+        the order is good for.
 
     Returns
     -------
@@ -64,9 +72,38 @@ def targets(
             f"choose 1 to {width + 1}"
         )
     weights = torch.cat([weight, bias[:, None]], 1)  # (C, F + 1)
-    ordered, order = weights.sort(dim=1, descending=True, stable=True)
     appended = torch.cat([features, features.new_ones(len(features), 1)], 1)  # (I, F + 1)
-    return appended.gather(1, order[labels, :top_k]) * ordered[labels, :top_k]
+    if not ordered:
+        return (appended * weights[labels])[:, :top_k]
+    largest, order = weights.sort(dim=1, descending=True, stable=True)
+    return appended.gather(1, order[labels, :top_k]) * largest[labels, :top_k]
+
+
+@torch.inference_mode()
+def contributions(network: Network, pixels: Tensor, label: int) -> pd.DataFrame:
+    """All contributions of one image to the logit of its true class, largest weight first.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    pixels, label
+        (C, H, W) of the image, and its true class.
+
+    Returns
+    -------
+    DataFrame
+        F + 1 rows: `feature` (its position in the network; the bias is F), `weight`, `value`, and
+        `contribution`, their product. The first rows are what `targets` keeps; the contributions
+        add up to the logit.
+    """
+    head = network.classifier
+    value = torch.cat([network.features(pixels[None])[0], pixels.new_ones(1)])
+    weight = torch.cat([head.weight[label], head.bias[label, None]])
+    ordered, order = weight.sort(descending=True, stable=True)
+    values = {"feature": order, "weight": ordered, "value": value[order]}
+    frame = pd.DataFrame({name: tensor.numpy() for name, tensor in values.items()})
+    return frame.assign(contribution=frame["weight"] * frame["value"])
 
 
 @torch.inference_mode()
@@ -76,6 +113,7 @@ def network_targets(
     top_k: int = 10,
     batch_size: int = 512,
     device: str = "cpu",
+    ordered: bool = True,
 ) -> np.ndarray:
     """Targets of many networks on the same images, in evaluation mode.
 
@@ -88,6 +126,8 @@ def network_targets(
         I images, not augmented.
     top_k, batch_size, device
         Contributions kept, images in a batch, device of the computation.
+    ordered
+        See `targets`.
 
     Returns
     -------
@@ -97,20 +137,43 @@ def network_targets(
     Raises
     ------
     ValueError
-        If there is no network or no image, or as `targets` does.
+        If there is no network or no image, a network gives values that are not finite, or as
+        `targets` does.
     """
     if not len(images):
         raise ValueError("there are no images: the IO dataset needs at least one")
     here = images.to(device)
-    rows = []
+    rows: list[np.ndarray] = []
     for network in networks:
         network = network.to(device).eval()
         features = torch.cat([network.features(x) for x in here.pixels.split(batch_size)])  # (I, F)
         head = network.classifier
-        rows.append(targets(features, head.weight, head.bias, here.labels, top_k).cpu().numpy())
+        values = targets(features, head.weight, head.bias, here.labels, top_k, ordered)
+        if not values.isfinite().all():
+            raise ValueError(
+                f"network {len(rows)} gives outputs that are not finite: its training diverged; "
+                "lower the learning rate or label other cells"
+            )
+        rows.append(values.cpu().numpy())
     if not rows:
         raise ValueError("there are no networks: the IO dataset needs at least one")
     return np.stack(rows).astype(np.float32)
+
+
+def first_images(pixels: Tensor, labels: Tensor, count: int) -> Images:
+    """Return the first `count` images, or all if it is 0.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer.
+    """
+    if count > len(labels):
+        raise ValueError(
+            f"cannot take {count} images: notebook 02 keeps {len(labels)}; "
+            "take fewer, or have it keep more"
+        )
+    return Images(pixels, labels)[: count or len(labels)]
 
 
 def split_networks(

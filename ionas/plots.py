@@ -501,15 +501,23 @@ def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> Figure:
 
 
 def ordered_contributions(weights: np.ndarray, products: np.ndarray, top_k: int) -> Figure:
-    """All (F + 1,) contributions of one pair in the order of their weights, the first ones kept."""
+    """All (F + 1,) contributions of one pair in the order of their weights, the first ones kept.
+
+    Many features are drawn on a log axis of ranks, so that the first ones stay in sight.
+    """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
     rank = np.arange(1, len(products) + 1)
-    kept = rank <= top_k
+    kept, many = rank <= top_k, len(rank) > 60
     ax.bar(rank[kept], products[kept], color=MODEL_COLORS["io"], label="contribution, kept")
     ax.bar(rank[~kept], products[~kept], color="#c9ced6", label="contribution, dropped")
-    ax.plot(rank, weights, color=INK, linewidth=1.5, marker=".", markersize=5, label="weight")
+    marker = None if many else "."
+    ax.plot(rank, weights, color=INK, linewidth=1.5, marker=marker, markersize=5, label="weight")
     ax.axhline(0, color=MUTED, linewidth=0.8)
-    ax.set(xlabel="rank by weight", ylabel="contribution to the logit", xlim=(0.2, rank[-1] + 0.8))
+    ax.set(xlabel="rank by weight", ylabel="weight, and contribution\nto the logit")
+    if many:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    ax.set_xlim(0.55 if many else 0.2, rank[-1] + 0.8)
     ax.legend()
     return figure
 
@@ -613,12 +621,16 @@ def clusters(labels: np.ndarray, accuracy: np.ndarray, shown: pd.DataFrame) -> F
         ax.plot([x - 0.3, x + 0.3], [row.mean] * 2, color=INK, linewidth=1.6)
         column(x, accuracy[labels == row.cluster], MODEL_COLORS["io"])
     names = [f"{size}" for size in shown["size"]]
+    many = len(names) > 22
     rest = accuracy[~np.isin(labels, shown["cluster"])]
     if len(rest):
         column(len(shown), rest, MODEL_COLORS["random"])
-        names.append(f"{len(rest)}\nothers")
-    ax.set_xticks(range(len(names)), names)
+        names.append(f"{len(rest)} others" if many else f"{len(rest)}\nothers")
+    style: dict[str, Any] = {"fontsize": 8, "rotation": 90} if many else {}
+    ax.set_xticks(range(len(names)), names, **style)
     ax.set(xlabel="networks in the cluster", ylabel="test accuracy of the network")
+    ax.use_sticky_edges = False  # or the bar of the worst network ends at the edge of the axes
+    ax.autoscale_view()
     ax.grid(axis="x", visible=False)
     return figure
 
@@ -919,9 +931,10 @@ def accuracy_distribution(accuracy: np.ndarray, labeled: np.ndarray) -> Figure:
         (accuracy[labeled][np.isfinite(accuracy[labeled])], "#0072b2", "labeled train cells"),
     ):
         weights = np.full(len(values), 100 / len(values))
-        style = {"histtype": "stepfilled", "alpha": 0.35, "color": color}
-        ax.hist(values, bins, weights=weights, label=f"{label} ({len(values):,})", **style)
-        ax.hist(values, bins, weights=weights, histtype="step", color=color, linewidth=1.5)
+        style: dict[str, Any] = {"bins": bins, "weights": weights, "color": color}
+        text = f"{label} ({len(values):,})"
+        ax.hist(values, histtype="stepfilled", alpha=0.35, label=text, **style)
+        ax.hist(values, histtype="step", linewidth=1.5, **style)
     ax.set(xlabel="test accuracy", ylabel="cells (%)")
     ax.legend(loc="upper left")
     return figure

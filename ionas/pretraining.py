@@ -3,9 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,31 @@ def load_network(path: Path, cell: Cell, recipe: Recipe, in_channels: int, class
             "remove it and run notebook 02 again"
         ) from error
     return network.eval()
+
+
+def load_networks(
+    folder: Path, cells: Iterable[Cell], about: Mapping[str, Any]
+) -> Iterator[Network]:
+    """Load saved networks one at a time, so that only one is in memory.
+
+    Parameters
+    ----------
+    folder
+        Where the files `HASH.safetensors` are.
+    cells
+        The cells of the networks wanted.
+    about
+        Fields of the `Recipe`, `in_channels`, and `classes`, the names of the classes.
+
+    Raises
+    ------
+    ValueError
+        As `load_network`.
+    """
+    recipe = Recipe(**{name: about[name] for name in Recipe.__dataclass_fields__})
+    for cell in cells:
+        path = folder / f"{cell.hash}.safetensors"
+        yield load_network(path, cell, recipe, about["in_channels"], len(about["classes"]))
 
 
 def labeled_rows(split: pd.DataFrame) -> pd.DataFrame:

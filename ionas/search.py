@@ -156,7 +156,7 @@ def compare(
     `settings` go to `reinforce`. Returns the trajectories with a first column `embedding`, random
     search under the name `random`.
     """
-    items = [
+    items: list[tuple[Any, ...]] = [
         (reinforce, (points, table, runs, budget, seed), settings) for points in embeddings.values()
     ]
     items.append((random_search, (table, runs, budget, seed), {}))

@@ -127,11 +127,12 @@ class Table:
     def repeats(self, name: str, epochs: int | None = None) -> int:
         """Number of repeats that the table holds of a field at a budget."""
         budget = self.epochs if epochs is None else epochs
+        matches = filter(None, map(_COLUMN.fullmatch, self.frame))
         return sum(
-            bool(match and match[1] == name and match[3])
+            match[1] == name
+            and match[3] is not None
             and (int(match[2]) if match[2] else self.epochs) == budget
-            for column in self.frame
-            for match in [_COLUMN.fullmatch(column)]
+            for match in matches
         )
 
     def write(self, path: Path) -> None:

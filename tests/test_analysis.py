@@ -132,6 +132,46 @@ def test_agreement_tells_structure_from_chance():
     assert np.isnan(analysis.accuracy_agreement(labels, np.ones(100))["explained"])
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 0, 5, 2, 1, 4]])
+def test_extreme_clusters_by_hand(order):
+    """Of six networks a third is two: the worst in clusters 0 and 1, the best in 1 and 2."""
+    labels = np.array([0, 1, 3, 3, 1, 2])[order]
+    accuracy = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])[order]
+    worst, best = analysis.extreme_clusters(labels, accuracy, np.array([0, 1, 2, 3]), 1 / 3)
+    assert (worst.tolist(), best.tolist()) == ([0, 1], [1, 2])
+    worst, best = analysis.extreme_clusters(labels, accuracy, np.array([0, 3]), 1 / 3)
+    assert (worst.tolist(), best.tolist()) == ([0], [])
+    worst, best = analysis.extreme_clusters(labels, accuracy, np.arange(4), 0.01)
+    assert (worst.tolist(), best.tolist()) == ([0], [2])  # one network at least
+
+
+def test_comparability():
+    rng = np.random.default_rng(0)
+    alike = np.repeat(rng.normal(1, 1, size=(1, 50, 4)), 6, axis=0)
+    assert analysis.comparability(alike) == pytest.approx({"distance": 0, "common": 1})
+    independent = analysis.comparability(rng.normal(size=(40, 500, 4)))
+    assert independent == pytest.approx({"distance": 2, "common": 0}, abs=0.03)
+    # A mean that all share brings networks nearer, but tells nothing of an image.
+    shifted = analysis.comparability(rng.normal(3, 1, size=(40, 500, 4)))
+    assert shifted == pytest.approx({"distance": 0.2, "common": 0}, abs=0.03)
+
+
+@settings(max_examples=20, deadline=None)
+@given(arrays)
+def test_comparability_is_the_mean_distance_of_pairs(targets):
+    pairs = naive_distances(targets)[np.triu_indices(len(targets), 1)]
+    expected = pairs.mean() / np.square(targets.astype(float)).mean()
+    assert analysis.comparability(targets)["distance"] == pytest.approx(expected)
+
+
+def test_on_image():
+    targets = np.arange(24).reshape(3, 4, 2)
+    assert analysis.on_image(targets, 3).tolist() == [[6, 7], [14, 15], [22, 23]]
+    for image in (4, -1):
+        with pytest.raises(ValueError, match=f"image is {image}, but .* has 4 images.*0 to 3"):
+            analysis.on_image(targets, image)
+
+
 def test_variance_shares_by_hand():
     """Feature = image number: all variance between images; = network number: between networks."""
     images = np.broadcast_to(np.arange(4.0)[None, :, None], (3, 4, 2))

@@ -1,6 +1,7 @@
 """The book: staged, built with warnings as errors, and opened page by page in a browser."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -162,8 +163,12 @@ def test_the_table_of_contents_names_files_that_are_there() -> None:
 
 @pytest.fixture(scope="session")
 def html(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built book of the tiny run; the build itself is a check."""
-    output = tmp_path_factory.mktemp("book")
+    """The folder of the built book of the tiny run; the build itself is a check.
+
+    After `make test` it stays beside the tiny run, to be looked at.
+    """
+    given = os.environ.get("IONAS_TEST_RUNS")
+    output = Path(given).parent if given else tmp_path_factory.mktemp("book")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IONAS_RUNS", str(tiny_run.parent))
         return book.build(tiny_run.name, output).parent

@@ -1,14 +1,12 @@
-"""The house keeps its order: imports run downward, the package is light, versions are the same."""
+"""The house keeps its order: imports run downward, the package is light."""
 
 import ast
-import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ionas.study.folders import project_root
 
@@ -16,7 +14,7 @@ PACKAGE = project_root() / "ionas"
 # A module imports those of earlier floors; on a floor with several rooms, none of its neighbors.
 FLOORS = [
     {"ionas"},
-    {"cells", "images", "parallel", "paper"},
+    {"cells", "images", "parallel", "paper", "split"},
     {"table", "networks", "plots"},
     {"nasbench101", "pretraining", "io_dataset"},
     {"benchmark", "models"},
@@ -84,37 +82,9 @@ def test_packages_and_the_command_are_light(name: str) -> None:
     assert not heavy & set(done.stdout.split())
 
 
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def locked() -> dict[str, str]:
-    """Name -> version of requirements.lock."""
-    text = (project_root() / "requirements.lock").read_text("utf-8")
-    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
-    return {canonical(name): version for name, version in pins}
-
-
-def test_conda_users_get_the_same_versions() -> None:
-    environment = yaml.safe_load((project_root() / "environment.yml").read_text("utf-8"))
-    pins: dict[str, str] = {}
-    for entry in environment["dependencies"]:
-        if isinstance(entry, dict):
-            if "-r requirements.lock" in entry["pip"]:
-                pins |= locked()
-            texts = [text for text in entry["pip"] if "==" in text]
-        else:
-            texts = [entry.replace("=", "==", 1)] if "=" in entry else []
-        for text in texts:
-            name, version = re.split("==+", text.split(";")[0].strip())
-            pins[canonical(name)] = version
-    conda_only = {"python", "pip"}
-    assert {name: version for name, version in pins.items() if name not in conda_only} == locked()
-
-
-def test_the_lock_is_hashed_and_names_no_address() -> None:
-    text = (project_root() / "requirements.lock").read_text("utf-8")
-    blocks = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]
-    assert len(blocks) > 100
-    assert all("--hash=sha256:" in block for block in blocks)
-    assert "://" not in text
+def test_every_module_is_on_the_page_of_the_api() -> None:
+    page = (project_root() / "book" / "api.md").read_text("utf-8")
+    inner = {"cli", "__main__", "study.execute", "study.progress"}  # commands, not for callers
+    modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES}
+    wanted = {name for name in modules if not name.endswith("__init__")} - inner
+    assert not [name for name in sorted(wanted) if f"automodule:: ionas.{name}\n" not in page]

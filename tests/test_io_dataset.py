@@ -1,5 +1,7 @@
 """The IO dataset: targets against hand work and a plain-Python oracle, splits, the five sets."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +104,14 @@ def test_targets_refuse_what_does_not_fit(change, message):
         io_dataset.targets(**{**good, **change})
 
 
+def test_without_order_the_first_contributions_are_kept():
+    """Class 1 of the case by hand: products 3 * 1, -1 * 5, 2 * 10, and the bias 2."""
+    features, weight = torch.tensor([[1.0, 5.0, 10.0]]), torch.tensor([[0.0, 1, 0.5], [3, -1, 2]])
+    case = features, weight, torch.tensor([-4.0, 2.0]), torch.tensor([1])
+    assert io_dataset.targets(*case, 3, ordered=False).tolist() == [[3, -5, 20]]
+    assert io_dataset.targets(*case, 4, ordered=False).tolist() == [[3, -5, 20, 2]]
+
+
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(0)
@@ -134,6 +144,41 @@ def test_batch_size_changes_nothing(networks, images):
     np.testing.assert_allclose(
         one, io_dataset.network_targets(networks, images, 5, batch_size=64), rtol=1e-4, atol=1e-6
     )
+
+
+def test_contributions_are_the_targets_with_their_origin(networks, images):
+    network, label = networks[0].eval(), int(images.labels[2])
+    pair = io_dataset.contributions(network, images.pixels[2], label)
+    target = io_dataset.network_targets([network], images[2:3], top_k=9)[0, 0]
+    np.testing.assert_allclose(pair["contribution"], target, rtol=1e-5, atol=1e-7)
+    with torch.no_grad():
+        features = network.features(images.pixels[2:3])[0]
+        logit = network(images.pixels[2:3])[0, label]
+    assert pair["contribution"].sum() == pytest.approx(float(logit), abs=1e-6)
+    assert sorted(pair["feature"]) == list(range(9))
+    assert (pair["weight"].diff().dropna() <= 0).all()
+    head = network.classifier
+    for row in pair.itertuples():
+        bias = row.feature == 8
+        weight = head.bias[label] if bias else head.weight[label, row.feature]
+        assert row.weight == weight.item()
+        assert row.value == pytest.approx(1 if bias else float(features[row.feature]))
+
+
+def test_a_diverged_network_is_named(networks, images):
+    broken = copy.deepcopy(networks[1])
+    broken.classifier.bias.data[:] = float("nan")
+    with pytest.raises(ValueError, match="network 1 gives outputs that are not finite"):
+        io_dataset.network_targets([networks[0], broken], images, top_k=9)
+
+
+def test_first_images(images):
+    first = io_dataset.first_images(images.pixels, images.labels, 4)
+    assert torch.equal(first.pixels, images.pixels[:4])
+    assert torch.equal(first.labels, images.labels[:4])
+    assert len(io_dataset.first_images(images.pixels, images.labels, 0)) == 11
+    with pytest.raises(ValueError, match="cannot take 12 images: notebook 02 keeps 11"):
+        io_dataset.first_images(images.pixels, images.labels, 12)
 
 
 def test_nothing_to_do_is_said(networks, images):

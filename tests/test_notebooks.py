@@ -9,6 +9,7 @@ import nbformat
 import papermill
 import pytest
 
+from ionas import plots
 from ionas.study.folders import project_root
 from ionas.study.parameters import STAGES
 
@@ -79,6 +80,21 @@ def test_a_notebook_has_the_common_frame(name: str) -> None:
     assert f'start("{name}", globals())' in after.source
     assert code[-1].source.strip().endswith("stage.finish()")
     assert "nbval-ignore-output" in code[-1].metadata.tags
+
+
+@every_notebook
+def test_a_figure_is_shown_once(name: str) -> None:
+    """A figure shows at the end of its cell; as the value of the cell, it would show again.
+
+    A final semicolon hides the value only where cells run with a history, and nbval's do not.
+    """
+    for cell in read(name).cells:
+        body = ast.parse(cell.source).body if cell.cell_type == "code" else []
+        if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Call):
+            function = body[-1].value.func
+            if isinstance(function, ast.Attribute) and ast.unparse(function.value) == "plots":
+                returned = getattr(plots, function.attr).__annotations__["return"]
+                assert returned != "Figure", f"{cell.id}: figure = {ast.unparse(function)}"
 
 
 @every_notebook

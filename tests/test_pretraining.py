@@ -1,6 +1,7 @@
 """Training of networks: repeatable, resumable, the same in parallel, and files that are checked."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from ionas.pretraining import (
     build,
     labeled_rows,
     load_network,
+    load_networks,
     network_seed,
     train_network,
     train_networks,
@@ -32,7 +34,7 @@ def digits():
 
 
 def test_training_learns(digits):
-    trained = train_network(CHAIN, digits, Recipe(epochs=4))
+    trained = train_network(CHAIN, digits, Recipe(epochs=20, batch_size=32))
     losses = trained.metrics["losses"]
     assert losses[-1] < losses[0] / 2
     assert trained.metrics["test_accuracy"] > 0.4
@@ -126,6 +128,21 @@ def test_saved_network_computes_the_same_and_damage_is_named(digits, tmp_path):
         load_network(path, CHAIN, QUICK, 1, 10)
     with pytest.raises(ValueError, match="damaged"):
         train_networks(CellSet.from_cells([CHAIN]), digits, QUICK, tmp_path, seed=2, jobs=1)
+
+
+def test_networks_load_one_at_a_time_in_the_order_asked_for(digits, tmp_path):
+    cells = enumerate_cells(4)[:3]
+    train_networks(cells, digits, QUICK, tmp_path, seed=1, jobs=1)
+    about = {**asdict(QUICK), "in_channels": 1, "classes": list("0123456789"), "mean": [0.3]}
+    order = [cells[2], cells[0], CHAIN]
+    loaded = load_networks(tmp_path / "networks", order, about)
+    for cell in order[:2]:
+        trained = train_network(cell, digits, QUICK, network_seed(cell, 1)).network
+        with torch.inference_mode():
+            assert torch.equal(next(loaded)(digits.test.pixels), trained(digits.test.pixels))
+    (tmp_path / "networks" / f"{CHAIN.hash}.safetensors").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=f"{CHAIN.hash}.*run notebook 02 again"):
+        next(loaded)
 
 
 def _square(x):
