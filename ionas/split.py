@@ -10,6 +10,7 @@ def split_cells(
     labeled_validation: int,
     validation_fraction: float = 0.1,
     seed: int = 1,
+    known: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Split cells at random into a train and a validation part, and draw labeled ones from each.
 
@@ -21,6 +22,8 @@ def split_cells(
         Networks to train from each part (paper: 608 and 77).
     validation_fraction
         Share of the cells in the validation part (paper: 0.1).
+    known
+        (N,) whether a cell's test accuracy is known; only such cells are labeled. None: all are.
 
     Returns
     -------
@@ -31,7 +34,7 @@ def split_cells(
     Raises
     ------
     ValueError
-        If a part has fewer cells than are to be labeled.
+        If a part has fewer cells that can be labeled than are wanted.
     """
     count = len(hashes)
     order = np.random.default_rng(seed).permutation(count)
@@ -42,10 +45,12 @@ def split_cells(
     )
     frame.loc[parts["validation"], "part"] = "validation"
     for name, wanted in (("train", labeled_train), ("validation", labeled_validation)):
-        if wanted > len(parts[name]):
+        able = parts[name] if known is None else parts[name][known[parts[name]]]
+        if wanted > len(able):
+            of = "cells" if known is None else "cells with a test accuracy"
             raise ValueError(
-                f"labeled_{name} is {wanted}, but the {name} part has only {len(parts[name])} of "
-                f"the {count} cells; ask for fewer or change validation_fraction"
+                f"labeled_{name} is {wanted}, but the {name} part has only {len(able)} {of}; ask "
+                "for fewer or change validation_fraction"
             )
-        frame.loc[parts[name][:wanted], "labeled"] = name
+        frame.loc[able[:wanted], "labeled"] = name
     return frame

@@ -31,5 +31,16 @@ def test_seed_decides():
 
 @pytest.mark.parametrize(("train", "validation"), [(181, 0), (0, 21)])
 def test_too_many_labels_are_refused(train, validation):
-    with pytest.raises(ValueError, match=r"has only \d+ of the 200 cells"):
+    with pytest.raises(ValueError, match=r"has only \d+ cells; ask for fewer"):
         split_cells(HASHES, train, validation)
+
+
+def test_only_cells_of_known_accuracy_are_labeled():
+    known = np.arange(200) % 3 == 0
+    frame = split_cells(HASHES, 20, 3, seed=5, known=known)
+    labeled = frame["labeled"] != ""
+    assert labeled.sum() == 23
+    assert known[labeled].all()
+    assert frame["part"].equals(split_cells(HASHES, 20, 3, seed=5)["part"])
+    with pytest.raises(ValueError, match="cells with a test accuracy"):
+        split_cells(HASHES, 100, 3, seed=5, known=known)

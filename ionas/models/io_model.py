@@ -1,10 +1,9 @@
 """The IO model (paper, Figure 1): arch2vec that also predicts the outputs of a network on an image.
 
-image -> conv 3x3, batch norm, ReLU
-      -> twice (conv 3x3, batch norm, ReLU, conv 3x3 of stride 2 to double width, batch norm, ReLU)
-      -> mean over pixels
-cell  -> arch2vec -> Z, flattened -> dense, ReLU
-both  -> concatenated -> dense -> twice (ReLU, dropout, dense) -> outputs
+- Image: conv 3x3, batch norm, ReLU; then twice (conv 3x3, batch norm, ReLU, conv 3x3 of stride 2 to
+  double width, batch norm, ReLU); then the mean over pixels.
+- Cell: arch2vec; Z, flattened; dense, ReLU.
+- Both, concatenated: dense; then twice (ReLU, dropout, dense) to the outputs.
 """
 
 import torch

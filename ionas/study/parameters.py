@@ -122,7 +122,9 @@ class OutputFeatures(Parameters):
     seed: int = Field(1, ge=0, description="seed of the shuffled clusters")
     image: int = Field(0, ge=0, description="which image of the IO dataset Fig. 3 shows")
     threshold: float = Field(
-        0.0, ge=0, description="distance at which clusters are not joined (paper: 0.4); 0: the rule"
+        0.0,
+        ge=0,
+        description="distance (a mean squared error) at which clusters are not joined; 0: the rule",
     )
     threshold_quantile: float = Field(
         0.25, gt=0, lt=1, description="the rule: quantile of all pairwise distances"
@@ -182,10 +184,15 @@ class Reinforce(Parameters):
     training_seed: int = Field(1, ge=0, description="which training the embeddings come from")
     runs: int = Field(100, ge=2, description="runs of every search")
     budget: float = Field(
-        0.0, ge=0, description="simulated time of a run; 0 takes that of 300 average trainings"
+        0.0,
+        ge=0,
+        description="simulated time of a run, in the unit of the table; 0: 300 average trainings",
     )
     baseline: float = Field(
-        0.0, ge=0, lt=1, description="subtracted from the reward; 0 takes the best accuracy, cut"
+        0.0,
+        ge=0,
+        lt=1,
+        description="accuracy subtracted from the reward, 0 to 1; 0 takes the best one, cut",
     )
     episode: int = Field(16, ge=1, description="steps between two updates of the policy")
     hidden: int = Field(128, ge=1, description="width of the policy's LSTM cell")
@@ -202,7 +209,10 @@ class PerformancePrediction(Parameters):
     seeds: int = Field(10, ge=1, description="regressor seeds for the first training")
     other_seeds: int = Field(3, ge=1, description="regressor seeds for each further training")
     accuracy_threshold: float = Field(
-        0.0, ge=0, lt=1, description="only cells above it are scored (paper: 0.8); 0: the rule"
+        0.0,
+        ge=0,
+        lt=1,
+        description="accuracy above which cells are scored (paper: 0.8); 0: the rule",
     )
     excluded_share: float = Field(
         0.019, ge=0, lt=1, description="the rule: share of cells at or below the threshold"
