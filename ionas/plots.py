@@ -128,6 +128,7 @@ def use_style() -> None:
             "ytick.labelsize": 10,
             "legend.fontsize": 9.5,
             "legend.frameon": False,
+            "legend.loc": "upper right",  # "best" takes long on many points, and then warns
             "axes.facecolor": CARD,
             "axes.edgecolor": MUTED,
             "axes.labelcolor": INK,
@@ -493,7 +494,7 @@ def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> Figure:
     ends = [min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])]
     ax.plot(ends, ends, color=MUTED, linewidth=1, linestyle=":", label="equal")
     ax.set(xlabel="test accuracy in the table", ylabel="test accuracy here", xlim=ends, ylim=ends)
-    ax.legend()
+    ax.legend(loc="upper left")
     return figure
 
 
@@ -518,7 +519,7 @@ def ordered_contributions(weights: np.ndarray, products: np.ndarray, top_k: int)
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     ax.set_xlim(0.55 if many else 0.2, rank[-1] + 0.8)
-    ax.legend()
+    ax.legend(loc="lower left" if many else "upper right")
     return figure
 
 
@@ -994,5 +995,5 @@ def noise_and_signal(mean: np.ndarray, runs: np.ndarray) -> Figure:
         ax.scatter(rank, run[order], s=2, color="#56b4e9", alpha=0.35, linewidth=0, label=label)
     ax.plot(rank, mean[order], color=INK, label="mean of the repeats")
     ax.set(xlabel="cells, from worst to best", ylabel="test accuracy")
-    ax.legend(markerscale=4)
+    ax.legend(markerscale=4, loc="lower right")
     return figure
