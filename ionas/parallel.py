@@ -202,11 +202,13 @@ def _on_dask(
     As results of tasks they are made again. Futures that are no longer needed are let go, or their
     results would stay in the memory of the workers.
     """
+    import dask
     from distributed import CancelledError, as_completed
 
-    with _dask(scheduler) as client:
-        sent = {key: client.submit(bytes, value) for key, value in shared.items()}
+    quiet = {"distributed.admin.large-graph-warning-threshold": "1 TB"}
+    with _dask(scheduler) as client, dask.config.set(quiet):
         versions = _versions()
+        sent = {key: client.submit(bytes, value, pure=False) for key, value in shared.items()}
         ready = as_completed(
             [
                 client.submit(_remote, versions, call, *(sent[key] for key in keys), pure=False)
@@ -229,7 +231,7 @@ def _dask(scheduler: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(scheduler, timeout=PATIENCE_S, set_as_default=False)
+        client = Client(scheduler, timeout=PATIENCE_S)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"no Dask scheduler answers at {scheduler!r} ({error}); start one with: dask scheduler"
@@ -324,11 +326,12 @@ def _remote(versions: dict[str, str], call: bytes, *shared: bytes) -> tuple[int,
 def _fault(versions: dict[str, str]) -> str:
     """Say why results of this process could differ from those of one with other versions."""
     here = _versions()
-    return ", ".join(
-        f"it has {name} {here[name]}, not {wanted}"
+    different = [
+        f"{name} {here[name]}, not {wanted}"
         for name, wanted in versions.items()
         if here[name] != wanted
-    )
+    ]
+    return f"it has {', '.join(different)}; start it again, as it is here" if different else ""
 
 
 @cache
