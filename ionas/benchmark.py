@@ -75,13 +75,19 @@ def build(
     parts = out.with_name(f"{out.name}.parts")
     _claim(parts, about)
     starts = range(0, len(cells), CELLS_PER_PART)
+    files = {parts / f"{start:06d}.parquet": start for start in starts}
+    missing = [path for path in files if not path.exists()]
+    budgets = sorted(epochs)
     items = [
-        (parts / f"{start:06d}.parquet", cells[start : start + CELLS_PER_PART], images, recipe,
-         sorted(epochs), repeats)
-        for start in starts
-    ]  # fmt: skip
-    written = parallel.run(_part, items, jobs, f"{len(cells)} cells", "part")
-    frame = pd.concat([pd.read_parquet(name) for name in written], ignore_index=True)
+        (cells[files[path] : files[path] + CELLS_PER_PART], images, recipe, budgets, repeats)
+        for path in missing
+    ]
+    described = f"{len(cells)} cells"
+    for index, rows in parallel.completed(_part, items, jobs, described, "part"):
+        temporary = missing[index].with_suffix(".tmp")
+        pd.DataFrame(rows).to_parquet(temporary)
+        temporary.replace(missing[index])
+    frame = pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
     about["provenance"] = {
         "command": "ionas benchmark build",
         "processor": platform.machine(),
@@ -115,14 +121,9 @@ def measure(
 
 
 def _part(
-    path: Path, cells: CellSet, images: ImageSet, recipe: Recipe, epochs: list[int], repeats: int
-) -> Path:
-    if not path.exists():
-        rows = [measure(cell, images, recipe, epochs, repeats) for cell in cells]
-        temporary = path.with_suffix(".tmp")
-        pd.DataFrame(rows).to_parquet(temporary)
-        temporary.replace(path)
-    return path
+    cells: CellSet, images: ImageSet, recipe: Recipe, epochs: list[int], repeats: int
+) -> list[dict[str, float]]:
+    return [measure(cell, images, recipe, epochs, repeats) for cell in cells]
 
 
 def _claim(parts: Path, about: dict) -> None:

@@ -1,5 +1,6 @@
 """The command `ionas`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
@@ -22,6 +23,17 @@ app.add_typer(benchmark_app, name="benchmark")
 
 PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}  # tables
 Profile = Annotated[str, typer.Option(help="A profile by name, or a YAML file of parameters.")]
+Backend = Annotated[
+    str, typer.Option(envvar="IONAS_BACKEND", help="Where work runs: processes, dask or ray.")
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        envvar="IONAS_SCHEDULER",
+        help="Of the Dask or Ray cluster.",
+    ),
+]
 
 
 @app.command()
@@ -47,10 +59,13 @@ def run(
         typer.Option(help="Notebooks side by side, and processes of each; 0: one per core."),
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    backend: Backend = "processes",
+    scheduler: Scheduler = "",
 ) -> None:
     """Run the notebooks of which an input has changed."""
     from ionas.study import run as runner
 
+    _compute_on(backend, scheduler)
     try:
         folder = runner.run(profile, overrides or [], only or [], name, jobs, force)
     except runner.RunError as error:
@@ -153,10 +168,13 @@ def benchmark_build(
     source: Annotated[str, typer.Option(help="digits, cifar10 or folder.")] = "digits",
     path: Annotated[str, typer.Option(help="Folder of the images.")] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    backend: Backend = "processes",
+    scheduler: Scheduler = "",
 ) -> None:
     """Train every small cell several times and write the table of results; goes on if killed."""
     from ionas import benchmark
 
+    _compute_on(backend, scheduler)
     budgets = epochs or (2, benchmark.RECIPE.epochs)
     try:
         table = benchmark.build(
@@ -225,6 +243,19 @@ def _existing_run(name: str) -> Path:
         mend = nearest(name, there) if there else "; make one with: ionas run"
         _fail(f"there is no run {name!r} in {_shown(runs)}{mend}", 2)
     return runs / name
+
+
+def _compute_on(backend: str, scheduler: str) -> None:
+    """Choose where this process, and the notebooks that it starts, let calls run."""
+    os.environ |= {"IONAS_BACKEND": backend, "IONAS_SCHEDULER": scheduler}
+    if backend == "processes" and not scheduler:
+        return
+    from ionas import parallel
+
+    try:
+        typer.echo(parallel.check())
+    except ValueError as error:
+        _fail(str(error), 2)
 
 
 def _shown(path: Path) -> str:

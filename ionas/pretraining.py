@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ionas import parallel
@@ -132,7 +132,8 @@ def train_networks(
     """Train one network per cell, side by side, each saved in `folder/networks`.
 
     Networks whose file is there already are not trained again, so a killed call goes on where it
-    was and loses at most the networks in the making.
+    was and loses at most the networks in the making. Only this process writes files; workers
+    elsewhere need not see the folder.
 
     Returns
     -------
@@ -149,15 +150,18 @@ def train_networks(
     for name in ("networks", "timings"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     key = json.dumps({"recipe": asdict(recipe), "seed": seed, "images": images.name})
-    items = [(cell, images, recipe, folder, seed, device, key) for cell in cells]
-    rows = parallel.run(_train_and_save, items, jobs, "training networks", "network")
+    found = {cell.hash: _found(folder, cell, key) for cell in cells}
+    missing = [cell for cell in cells if found[cell.hash] is None]
+    items = [(cell, images, recipe, network_seed(cell, seed), device, key) for cell in missing]
+    results = parallel.completed(_train_for_file, items, jobs, "training networks", "network")
+    for index, (network, seconds) in results:
+        path, timing = _paths(folder, missing[index])
+        _replace(timing, json.dumps({"seconds": seconds}).encode())
+        _replace(path, network)
+    rows = [(cell.hash, *(found[cell.hash] or _found(folder, cell, key))) for cell in cells]
     return (
-        pd.DataFrame(
-            [{"hash": cell.hash, **row[0]} for cell, row in zip(cells, rows, strict=True)]
-        ),
-        pd.DataFrame(
-            [{"hash": cell.hash, **row[1]} for cell, row in zip(cells, rows, strict=True)]
-        ),
+        pd.DataFrame([{"hash": name, **metrics} for name, metrics, _ in rows]),
+        pd.DataFrame([{"hash": name, **times} for name, _, times in rows]),
     )
 
 
@@ -266,28 +270,39 @@ def _epoch(
     return total / len(train)
 
 
-def _train_and_save(
-    cell: Cell, images: ImageSet, recipe: Recipe, folder: Path, seed: int, device: str, key: str
-) -> tuple[dict, dict]:
-    path = folder / "networks" / f"{cell.hash}.safetensors"
-    timing = folder / "timings" / f"{cell.hash}.json"
+def _train_for_file(
+    cell: Cell, images: ImageSet, recipe: Recipe, seed: int, device: str, key: str
+) -> tuple[bytes, float]:
+    """Contents of the file of a network, and the seconds of its training."""
+    trained = train_network(cell, images, recipe, seed, device)
+    state = {name: tensor.cpu() for name, tensor in trained.network.state_dict().items()}
+    about = {"ionas": json.dumps({"key": key, "metrics": trained.metrics})}
+    return save(state, about), trained.seconds
+
+
+def _paths(folder: Path, cell: Cell) -> tuple[Path, Path]:
+    return (
+        folder / "networks" / f"{cell.hash}.safetensors",
+        folder / "timings" / f"{cell.hash}.json",
+    )
+
+
+def _found(folder: Path, cell: Cell, key: str) -> tuple[dict, dict] | None:
+    """Metrics and times of a network whose file is there."""
+    path, timing = _paths(folder, cell)
     if not path.exists():
-        trained = train_network(cell, images, recipe, network_seed(cell, seed), device)
-        state = {name: tensor.cpu() for name, tensor in trained.network.state_dict().items()}
-        about = {"ionas": json.dumps({"key": key, "metrics": trained.metrics})}
-        _replace(timing, lambda name: name.write_text(json.dumps({"seconds": trained.seconds})))
-        _replace(path, lambda name: save_file(state, name, about))
+        return None
     try:
         with safe_open(path, "pt") as file:
-            found = json.loads(file.metadata()["ionas"])
+            about = json.loads(file.metadata()["ionas"])
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and run again") from error
-    if found["key"] != key:
-        raise ValueError(f"{path} was trained with {found['key']}, not with {key}; remove it")
-    return found["metrics"], json.loads(timing.read_text())
+    if about["key"] != key:
+        raise ValueError(f"{path} was trained with {about['key']}, not with {key}; remove it")
+    return about["metrics"], json.loads(timing.read_text())
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write(temporary)
+    temporary.write_bytes(content)
     temporary.replace(path)

@@ -157,9 +157,9 @@ def compare(
     search under the name `random`.
     """
     items: list[tuple[Any, ...]] = [
-        (reinforce, (points, table, runs, budget, seed), settings) for points in embeddings.values()
+        (reinforce, settings, points, table, runs, budget, seed) for points in embeddings.values()
     ]
-    items.append((random_search, (table, runs, budget, seed), {}))
+    items.append((random_search, {}, table, runs, budget, seed))
     found = parallel.run(_call, items, jobs, "searches", "search")
     for name, frame in zip([*embeddings, "random"], found, strict=True):
         frame.insert(0, "embedding", name)
@@ -280,7 +280,7 @@ def _initial_policy(width: int, hidden: int, generator: torch.Generator) -> Poli
     )
 
 
-def _call(function: Any, arguments: tuple[Any, ...], settings: dict[str, Any]) -> pd.DataFrame:
+def _call(function: Any, settings: dict[str, Any], *arguments: Any) -> pd.DataFrame:
     return function(*arguments, **settings)
 
 

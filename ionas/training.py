@@ -5,12 +5,14 @@ goes on from the checkpoint of any epoch ends with the same bytes as one that wa
 """
 
 import json
-import os
+import platform
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -350,10 +352,18 @@ def train_all(
 ) -> pd.DataFrame:
     """Train several models, pairs of name and seed, side by side; return their history.
 
-    The trained models are in `folder`, see `train` and `load`.
+    The trained models are in `folder`, see `train` and `load`. Workers elsewhere keep their
+    checkpoints there, too, so that a training whose worker dies goes on from its last epoch.
+
+    Raises
+    ------
+    ValueError
+        If a worker does not see the folder, or as `train` does.
     """
-    items = [(name, seed, data, settings, folder, device) for name, seed in runs]
-    histories = parallel.run(_history, items, jobs, "training embeddings", "model")
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(prefix=".", suffix=".tmp", dir=folder.resolve()) as mark:
+        items = [(name, seed, data, settings, Path(mark.name), device) for name, seed in runs]
+        histories = parallel.run(_history, items, jobs, "training embeddings", "model")
     return pd.concat(histories, ignore_index=True)
 
 
@@ -479,8 +489,8 @@ class _Trainer:
         }
         for path in (checkpoint, timing):
             path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = [
-            path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in (checkpoint, timing)
+        temporary = [  # hidden, since a worker that is killed leaves it behind
+            path.with_name(f".{path.name}.{uuid4().hex}.tmp") for path in (checkpoint, timing)
         ]
         temporary[1].write_text(json.dumps({"seconds": self.seconds}))
         temporary[1].replace(timing)
@@ -592,9 +602,14 @@ def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
 
 
 def _history(
-    name: str, seed: int, data: Data, settings: Settings, folder: Path, device: str
+    name: str, seed: int, data: Data, settings: Settings, mark: Path, device: str
 ) -> pd.DataFrame:
-    return train(name, seed, data, settings, folder, device).history
+    if not mark.exists():
+        raise ValueError(
+            f"the worker on {platform.node()} does not see {mark.parent}, the folder of the "
+            "checkpoints; keep runs where all workers see them (IONAS_RUNS names the place)"
+        )
+    return train(name, seed, data, settings, mark.parent, device).history
 
 
 def _seed(seed: int, epoch: int, stream: int) -> int:
