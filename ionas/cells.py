@@ -6,17 +6,16 @@ path from input to output do nothing and are pruned.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch_geometric.data import Data
 
 INPUT = "input"
@@ -31,6 +30,7 @@ MAX_EDGES = 9
 PADDING = -1
 # Labels of the published graph hash, by position in OPERATIONS.
 _HASH_LABELS = np.array([-1, 1, 0, 2, -2])
+_HEX = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)  # two digits per byte
 
 
 class InvalidCell(ValueError):
@@ -163,9 +163,7 @@ class CellSet:
     def hashes(self) -> np.ndarray:
         """(N,) public graph hashes, text of 32 hex digits."""
         result = np.empty(len(self), "U32")
-        sizes = self.n_vertices
-        for n in np.unique(sizes):
-            rows = np.flatnonzero(sizes == n)
+        for n, rows in _by_size(self.n_vertices):
             result[rows] = _graph_hashes(
                 self.adjacency[rows, :n, :n].astype(bool), _HASH_LABELS[self.operations[rows, :n]]
             )
@@ -191,26 +189,29 @@ class CellSet:
         InvalidCell
             Naming the first row that is no pruned cell.
         """
-        texts, codes = np.unique(np.asarray(operations, str), return_inverse=True)
-        sizes = np.array([text.count(",") + 1 for text in texts])[codes]
-        lengths = np.array([len(text) for text in adjacency])
+        texts = list(dict.fromkeys(operations))
+        place = {text: code for code, text in enumerate(texts)}
+        codes = np.array([place[text] for text in operations], np.intp)
+        sizes = np.array([text.count(",") + 1 for text in texts], np.intp)[codes]
+        lengths = np.array([len(text) for text in adjacency], np.intp)
         if len(bad := np.flatnonzero((lengths != sizes**2) | (sizes > MAX_VERTICES))):
             raise InvalidCell(
                 f"row {bad[0]}: adjacency {adjacency[bad[0]]!r} does not fit the operations "
                 f"{operations[bad[0]]!r} (n*n characters for n operations, n at most 7)"
             )
-        try:
-            named = [[OPERATIONS.index(name) for name in text.split(",")] for text in texts]
-        except ValueError as error:
-            raise InvalidCell(f"unknown operation: {error}; known: {OPERATIONS}") from error
-        padded = np.array([[*row, *[PADDING] * (MAX_VERTICES - len(row))] for row in named])
+        named = [text.split(",") for text in texts]
+        if unknown := sorted({name for names in named for name in names}.difference(OPERATIONS)):
+            raise InvalidCell(f"unknown operation {unknown[0]!r}; choose from {OPERATIONS}")
+        coded = [[OPERATIONS.index(name) for name in names] for names in named]
+        padded = np.array(
+            [[*row, *[PADDING] * (MAX_VERTICES - len(row))] for row in coded], np.int8
+        )
         result = cls(
             np.zeros((len(lengths), MAX_VERTICES, MAX_VERTICES), np.uint8),
-            padded[codes].astype(np.int8),
+            padded[codes].reshape(-1, MAX_VERTICES),
         )
-        for n in np.unique(sizes):
-            rows = np.flatnonzero(sizes == n)
-            joined = "".join(adjacency[int(row)] for row in rows).encode()
+        for n, rows in _by_size(sizes):
+            joined = "".join(adjacency[int(row)] for row in rows).encode("ascii", "replace")
             bits = np.frombuffer(joined, np.uint8).reshape(-1, n, n) - ord("0")
             result.adjacency[rows, :n, :n] = bits
         if len(bad := np.flatnonzero(~result.valid())):
@@ -239,20 +240,23 @@ class CellSet:
             & (np.where(last, ops, 4) == 4).all(1)
             & (np.where(inner, (ops >= 1) & (ops <= 3), True)).all(1)
             # Upper triangular: every vertex is on a path if only the ends lack an edge in or out.
-            & ((a.sum(1) > 0) == (inside & ~first)).all(1)
-            & ((a.sum(2) > 0) == (inside & ~last)).all(1)
+            & (a.any(1) == (inside & ~first)).all(1)
+            & (a.any(2) == (inside & ~last)).all(1)
         )
 
     def to_text(self) -> tuple[list[str], list[str]]:
         """Adjacency and operations of every cell, as `Cell.text` gives them."""
-        adjacency, operations = [], []
-        for matrix, codes, n in zip(self.adjacency, self.operations, self.n_vertices, strict=True):
-            adjacency.append((matrix[:n, :n] + ord("0")).tobytes().decode())
-            operations.append(",".join(OPERATIONS[k] for k in codes[:n]))
-        return adjacency, operations
+        adjacency = np.empty(len(self), object)
+        for n, rows in _by_size(self.n_vertices):
+            digits = self.adjacency[rows, :n, :n] + np.uint8(ord("0"))
+            texts = np.ascontiguousarray(digits).reshape(len(rows), n * n)
+            adjacency[rows] = texts.view(f"S{n * n}")[:, 0].astype(str)
+        distinct, codes = np.unique(self.operations, axis=0, return_inverse=True)
+        names = [",".join(OPERATIONS[k] for k in row if k != PADDING) for row in distinct]
+        return adjacency.tolist(), [names[code] for code in codes.ravel()]
 
 
-def cell_tensors(cells: CellSet | Sequence[Cell]) -> tuple[Tensor, Tensor]:
+def cell_tensors(cells: CellSet | Sequence[Cell]) -> "tuple[Tensor, Tensor]":
     """Encode cells for the models.
 
     Returns
@@ -262,6 +266,8 @@ def cell_tensors(cells: CellSet | Sequence[Cell]) -> tuple[Tensor, Tensor]:
     operations
         (N, 7, 5) float32, one-hot in the order of OPERATIONS, zero rows for padding.
     """
+    import torch  # slow, and reading a table needs none of it
+
     cells = cells if isinstance(cells, CellSet) else CellSet.from_cells(cells)
     one_hot = cells.operations[:, :, None] == np.arange(len(OPERATIONS))
     return (
@@ -408,6 +414,14 @@ def _on_path(matrix: np.ndarray) -> np.ndarray:
     return both if both[0] and both[-1] else np.zeros(n, bool)
 
 
+def _by_size(sizes: np.ndarray, most: int = 10_000) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows with the same number of vertices, at most `most` at once."""
+    for n in np.unique(sizes):
+        rows = np.flatnonzero(sizes == n)
+        for start in range(0, len(rows), most):
+            yield int(n), rows[start : start + most]
+
+
 def _cells_of_size(n: int) -> CellSet:
     graphs = _unlabeled(n)  # (G, n, n)
     labelings = np.array(list(product([1, 2, 3], repeat=n - 2)), np.int8).reshape(
@@ -471,35 +485,47 @@ def _chunk_keys(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _graph_hashes(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The published hash of graphs of one size: (M, n, n) bool and (M, n) int -> (M,) text.
 
-    A digest is computed once for all vertices that share it. Between rounds every vertex holds the
-    rank of its digest, so that sorting ranks sorts digests.
+    All messages of a round are laid into one text. The vertices of each graph are kept in the order
+    of their digests, so that the neighbors of a vertex come sorted.
     """
     count, n = labels.shape
-    columns = [adjacency.sum(2), adjacency.sum(1), labels]
-    key = (columns[0] * 64 + columns[1] * 8 + columns[2] + 2).ravel()
-    _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
-    flat = [column.ravel()[index].tolist() for column in columns]
-    digests, rank = _ranked([str(values) for values in zip(*flat, strict=True)])
-    ranks = rank[inverse].reshape(count, n)  # (M, n)
+    start = np.stack([adjacency.sum(2), adjacency.sum(1), labels], 2).reshape(-1, 3)
+    distinct, inverse = np.unique(start, axis=0, return_inverse=True)
+    raw = _md5(str(tuple(row)).encode() for row in distinct.tolist())[inverse.ravel()]
+    graph = np.arange(count)[:, None]
+    self = np.broadcast_to(np.eye(n, dtype=bool), adjacency.shape)
     for _ in range(n):
-        absent = len(digests)
-        incoming = np.sort(np.where(adjacency.transpose(0, 2, 1), ranks[:, None], absent), 2)
-        outgoing = np.sort(np.where(adjacency, ranks[:, None], absent), 2)
-        rows = np.concatenate([incoming, outgoing, ranks[:, :, None]], 2).reshape(-1, 2 * n + 1)
-        key = np.zeros(len(rows), np.uint64)
-        for column in rows.T:
-            key = _mix(key ^ column.astype(np.uint64))
-        _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
-        names = [*digests, ""]
-        texts = [
-            f"{''.join(names[r] for r in row[:n])}|{''.join(names[r] for r in row[n:-1])}"
-            f"|{names[row[-1]]}"
-            for row in rows[index].tolist()
-        ]
-        digests, rank = _ranked(texts)
-        ranks = rank[inverse].reshape(count, n)
-    final = [str([digests[r] for r in row]) for row in np.sort(ranks, 1).tolist()]
-    return np.array([hashlib.md5(text.encode()).hexdigest() for text in final], "U32")
+        raw, order = _ordered(raw, count)
+        adjacency = adjacency[graph[:, :, None], order[:, :, None], order[:, None, :]]
+        tokens = np.concatenate([adjacency.transpose(0, 2, 1), adjacency, self], 2)  # (M, n, 3n)
+        row, slot = np.nonzero(tokens.reshape(count * n, -1))
+        source = row // n * n + slot % n
+        begin = 32 * np.arange(len(row)) + 2 * row + slot // n
+        text = np.full(32 * len(row) + 2 * count * n, ord("|"), np.uint8)
+        # Any 32 bytes of the text as one value.
+        places = np.ndarray(len(text) - 31, "V32", text, strides=(1,))
+        places[begin] = _HEX[raw].view("V32")[source, 0]
+        end = (begin[slot >= 2 * n] + 32).tolist()
+        joined = text.tobytes()
+        raw = _md5(joined[a:b] for a, b in pairwise([0, *end]))
+    digests = _HEX[_ordered(raw, count)[0]].view("S32").astype("U32").reshape(count, n)
+    raw = _md5(str(row).encode() for row in digests.tolist())
+    return _HEX[raw].view("S32")[:, 0].astype("U32")
+
+
+def _ordered(raw: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Digests (M*n, 16) sorted within each graph, and the vertex (M, n) that each belongs to."""
+    # The first 8 bytes decide: two digests of one graph share them once in 10^18 graphs.
+    keys = np.ascontiguousarray(raw[:, :8]).view(">u8").astype(np.uint64).reshape(count, -1)
+    order = keys.argsort(1, kind="stable")
+    rows = np.arange(count)[:, None] * order.shape[1] + order
+    return raw[rows.ravel()], order
+
+
+def _md5(messages: Iterable[bytes]) -> np.ndarray:
+    """MD5 digests, (number of messages, 16) uint8."""
+    digests = b"".join([hashlib.md5(message).digest() for message in messages])
+    return np.frombuffer(digests, np.uint8).reshape(-1, 16)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -508,17 +534,3 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _ranked(texts: list[str]) -> tuple[list[str], np.ndarray]:
-    """Sorted unique MD5 digests of texts, and each text's rank among them."""
-    raw = b"".join(hashlib.md5(text.encode()).digest() for text in texts)
-    halves = np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    ordered = halves[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.cumsum(new) - 1
-    digests = [raw[16 * k : 16 * k + 16].hex() for k in order[new]]
-    return digests, rank
