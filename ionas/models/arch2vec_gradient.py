@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ionas.models.arch2vec import Arch2vec, kl_term
+from ionas.models.arch2vec import Arch2vec
 
 # The overload is named because its lookup would cost as much as a small operation.
 _aten: Any = torch.ops.aten
@@ -86,6 +86,7 @@ def plan(vae: Arch2vec) -> Plan:
     )
 
 
+@torch.no_grad()
 def step(
     plan: Plan,
     adjacency: Tensor,
@@ -108,26 +109,25 @@ def step(
     loss, mu, label_loss
         The sum; (B, V, L); and the part on labels, None without it.
     """
-    with torch.no_grad():
-        activations, mu, log_std = _encode(plan, adjacency, operations)
-        std = log_std.exp()
-        noise = torch.randn_like(mu)
-        z = torch.addcmul(mu, std, noise)
-        total, to_z = _reconstruction(plan, z, adjacency, operations)
+    activations, mu, log_std = _encode(plan, adjacency, operations)
+    std = log_std.exp()
+    noise = torch.randn_like(mu)
+    z = torch.addcmul(mu, std, noise)
+    total, to_z = _reconstruction(plan, z, adjacency, operations)
     labels = None
     if label_loss is not None:
-        labels = label_loss(z.requires_grad_())
-        (weight * labels).backward()
-    with torch.no_grad():
-        total += kl_term(mu, log_std)
-        if labels is not None:
-            labels = labels.detach()
-            total, to_z = total + weight * labels, to_z + _gradient(z)
-        # KL: the gradients are mu / n^2 and (sigma^2 - 1) / n^2, with n = B * V.
-        share = (mu.shape[0] * mu.shape[1]) ** -2
-        to_mu = torch.add(to_z, mu, alpha=share)
-        to_log_std = to_z.mul_(noise).add_(std, alpha=share).mul_(std).sub_(share)
-        _backward(plan, activations, to_mu.flatten(0, 1), to_log_std.flatten(0, 1))
+        with torch.enable_grad():
+            labels = label_loss(z.requires_grad_())
+            (weight * labels).backward()
+        labels = labels.detach()
+        total, to_z = total + weight * labels, to_z + _gradient(z)
+    # `kl_term`, and its gradients mu / n^2 and (sigma^2 - 1) / n^2, where n = B * V.
+    share = (mu.shape[0] * mu.shape[1]) ** -2
+    squares = _square_sum(mu).add_(_square_sum(std))
+    total += squares.sub_(log_std.sum(), alpha=2).sub_(mu.numel()).mul_(share / 2)
+    to_mu = torch.add(to_z, mu, alpha=share)
+    to_log_std = to_z.mul_(noise).add_(std, alpha=share).mul_(std).sub_(share)
+    _backward(plan, activations, to_mu.flatten(0, 1), to_log_std.flatten(0, 1))
     return total, mu, labels
 
 
@@ -172,7 +172,7 @@ def _reconstruction(
     plan: Plan, z: Tensor, adjacency: Tensor, operations: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Reconstruction loss of Z in training, and its gradient there."""
-    kept = plan.vae.dropout(torch.ones_like(z))
+    kept = torch.dropout(torch.ones_like(z), plan.vae.dropout.p, train=True)
     z = z * kept
     # The lower triangle is 0 in prediction and target: no loss, and no gradient.
     edges = torch.bmm(z, z.transpose(1, 2)).sigmoid_().triu_(1)
@@ -214,6 +214,10 @@ def _backward(plan: Plan, saved: _Activations, to_mu: Tensor, to_log_std: Tensor
             gradient = gradient.view(batch, vertices, -1)
             gradient = torch.bmm(saved.aggregations[layer], gradient).flatten(0, 1)
     torch._foreach_copy_(plan.to_norms, to_norms[::-1])
+
+
+def _square_sum(x: Tensor) -> Tensor:
+    return torch.dot(x.flatten(), x.flatten())
 
 
 def _dense_backward(layer: _Dense, x: Tensor, gradient: Tensor) -> Tensor:
