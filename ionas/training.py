@@ -56,6 +56,8 @@ class Settings:
         Width of the flatten embedding.
     image_channels, image_steps, head_hidden, head_dropout
         Of the IO model.
+    mixed_precision
+        Whether its convolutions run in bfloat16, which a GPU has fast units for.
     accuracy_hidden
         Of the Accuracy model.
     validity_samples
@@ -80,6 +82,7 @@ class Settings:
     image_steps: int = 2
     head_hidden: int = 512
     head_dropout: float = 0.5
+    mixed_precision: bool = False
     accuracy_hidden: int = 512
     validity_samples: int = 10000
 
@@ -532,7 +535,9 @@ class _Trainer:
         if isinstance(self.model, AccuracyModel):
             return nn.functional.mse_loss(self.model.predict(z), labeled.accuracy[networks])
         assert isinstance(self.model, IOModel)
-        predicted = self.model.predict(z, self.model.image_features(labeled.pixels[images]))
+        with torch.autocast(z.device.type, torch.bfloat16, self.settings.mixed_precision):
+            features = self.model.image_features(labeled.pixels[images])
+        predicted = self.model.predict(z, features.to(z.dtype))
         return nn.functional.mse_loss(predicted, labeled.outputs[networks, images])
 
     def _watched(self) -> dict[str, Labeled]:
