@@ -55,10 +55,10 @@ class Labeled:
         return len(self.networks) * len(self.pixels)
 
     def to(self, device: str) -> "Labeled":
-        """Copy to a device."""
+        """Copy to a device, images with their channels last: convolutions are faster on them."""
         return Labeled(
             self.networks.to(device),
-            self.pixels.to(device),
+            self.pixels.to(device, memory_format=torch.channels_last),
             self.outputs.to(device),
             self.accuracy.to(device),
         )
