@@ -5,6 +5,9 @@ joined by commas), `trainable_parameters`, and the measured fields of FIELDS. A 
 mean over repeats at the largest budget of epochs; `FIELD_4` is that at 4 epochs; `FIELD_r0` and
 `FIELD_4_r0` are single repeats; `FIELD_half`, `FIELD_4_half` and `FIELD_4_half_r0` are the same
 halfway through the training. Fields may be missing, or NaN for some cells.
+
+A table of NAS-Bench-201 may have `architecture` (its string) in place of adjacency and operations.
+Columns `DATASET_FIELD` are the fields by data set; the one that is read takes the plain names.
 """
 
 import hashlib
@@ -22,14 +25,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, OPERATIONS, Cell, CellSet, InvalidCell
+from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell, CellSet, InvalidCell
 
 FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
 IDENTITY = ("hash", "adjacency", "operations")
+TEXTS = (*IDENTITY, "architecture")
 EMBEDDED = ("digits",)
 _COLUMN = re.compile(rf"({'|'.join(FIELDS)})(?:_(\d+))?(_half)?(?:_r(\d+))?")
+_BY_DATASET = re.compile(rf"(.+?)_({_COLUMN.pattern})")
 _DESCRIPTION = ("field", "epochs", "repeats", "cells known", "least", "mean", "most")
 _VERIFIED = b"ionas.cells"  # in the metadata of a Parquet file: digest of cells with their hashes
+_COUNTED = {
+    CONV3X3: "3x3 convolutions",
+    CONV1X1: "1x1 convolutions",
+    MAXPOOL3X3: "3x3 poolings",
+    "nor_conv_3x3": "3x3 convolutions",
+    "nor_conv_1x1": "1x1 convolutions",
+    "avg_pool_3x3": "3x3 poolings",
+    "skip_connect": "skip connections",
+    "none": "edges left out",
+}
 
 
 class InvalidTable(ValueError):
@@ -181,7 +196,7 @@ class Table:
             temporary.unlink(missing_ok=True)
 
     @classmethod
-    def read(cls, path: Path | str) -> "Table":
+    def read(cls, path: Path | str, dataset: str = "") -> "Table":
         """Read a table from Parquet or CSV, and check it.
 
         The hash of every cell is computed and compared with the file's, unless the file carries the
@@ -192,20 +207,29 @@ class Table:
         path
             File with the columns above; `operations` may also be a list of names per row, and
             `hash` may be missing.
+        dataset
+            Whose accuracies are read, if the table has those of several data sets.
 
         Raises
         ------
         InvalidTable
-            If the file is missing or malformed, a cell invalid or double, a hash wrong, or an
-            accuracy not between 0 and 1.
+            If the file is missing or malformed, a cell invalid or double, a hash wrong, an accuracy
+            not between 0 and 1, or the data set not there.
         """
         path = Path(path)
         identity, frame, about, digest = _read_file(path)
+        if names := _by_dataset(path, frame.columns, dataset):
+            frame = frame[list(names)].rename(columns=names)
         try:
-            cells = CellSet.from_text(identity["adjacency"], identity["operations"])
+            cells = (
+                CellSet.from_text(identity["adjacency"], identity["operations"])
+                if "operations" in identity
+                else CellSet.from_architectures(identity["architecture"])
+            )
         except InvalidCell as error:
             raise InvalidTable(f"{path}: {error}") from error
-        table = cls(cells, frame, {"name": path.stem, **about})
+        name = f"{path.stem} {dataset}".strip()
+        table = cls(cells, frame, {"name": name, **about})
         _check_values(path, frame)
         given = identity.get("hash")
         if given and digest == _digest(cells, given):
@@ -235,9 +259,9 @@ def column_name(name: str, epochs: int = 0, half: bool = False, repeat: int | No
     return name + budget + "_half" * half + ("" if repeat is None else f"_r{repeat}")
 
 
-def load_table(source: str) -> Table:
+def load_table(source: str, dataset: str = "") -> Table:
     """Load the embedded benchmark by name (`digits`), or a table by its path."""
-    return embedded(source) if source in EMBEDDED else Table.read(source)
+    return embedded(source) if source in EMBEDDED else Table.read(source, dataset)
 
 
 def embedded(name: str = "digits") -> Table:
@@ -246,21 +270,26 @@ def embedded(name: str = "digits") -> Table:
         return Table.read(path)
 
 
-def check_table(source: str) -> None:
-    """Look at a table's header only: raises InvalidTable if the study cannot run on it."""
+def check_table(source: str, dataset: str = "") -> list[str]:
+    """Look at a table's header only: raises InvalidTable if the study cannot run on it.
+
+    Returns the names of the columns, plain ones for the data set.
+    """
     if source in EMBEDDED:
-        return
+        return list(FIELDS)
     path = Path(source)
     if path.suffix == ".csv" and path.is_file():
         columns = list(_read_csv(path, nrows=0).columns)
     else:
         columns = _open_parquet(path).schema_arrow.names
     _check_columns(path, columns)
+    columns = list(_by_dataset(path, columns, dataset).values()) or columns
     if "test_accuracy" not in columns:
         raise InvalidTable(
             f"{path} has no column 'test_accuracy', which notebooks 01, 05 and 07 need; it has: "
             f"{', '.join(columns)}"
         )
+    return columns
 
 
 class Clock:
@@ -455,14 +484,19 @@ def uses(table: Table) -> dict[str, int]:
 
 
 def cell_properties(table: Table) -> dict[str, np.ndarray]:
-    """What one can count of the cells, (N,) each: parameters if known, depth, each operation."""
+    """What one can count of the cells, (N,) each: parameters if known, depth, each operation.
+
+    Depth is left out for NAS-Bench-201, whose cells all have the same.
+    """
     found = {}
     if "trainable_parameters" in table.frame:
         found["trainable parameters"] = table.values("trainable_parameters")
-    found["depth (edges)"] = table.cells.depth
-    names = {"3x3 convolutions": CONV3X3, "1x1 convolutions": CONV1X1, "3x3 poolings": MAXPOOL3X3}
-    for label, operation in names.items():
-        found[label] = (table.cells.operations == OPERATIONS.index(operation)).sum(1)
+    if table.cells.space is not NASBENCH201:
+        found["depth (edges)"] = table.cells.depth
+    operations = table.cells.space.operations
+    for operation, label in _COUNTED.items():
+        if operation in operations:
+            found[label] = (table.cells.operations == operations.index(operation)).sum(1)
     return found
 
 
@@ -479,7 +513,8 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
             ".parquet or .csv file"
         )
     try:
-        return pq.ParquetFile(path, read_dictionary=["operations"])
+        names = set(pq.read_schema(path).names)
+        return pq.ParquetFile(path, read_dictionary=sorted(names & {"operations"}))
     except pa.ArrowException as error:
         raise InvalidTable(f"{path} is not a Parquet file ({error})") from error
 
@@ -496,16 +531,16 @@ def _read_file(path: Path) -> tuple[dict[str, list[str]], pd.DataFrame, dict[str
     if path.suffix == ".csv" and path.is_file():
         frame = _read_csv(path)
         _check_columns(path, frame.columns)
-        identity = {name: frame.pop(name).tolist() for name in IDENTITY if name in frame}
+        identity = {name: frame.pop(name).tolist() for name in TEXTS if name in frame}
         return _checked(path, identity), frame, {}, b""
     file = _open_parquet(path)
     names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
     _check_columns(path, names)
     try:
-        numbers = file.read([name for name in names if name not in IDENTITY])
+        numbers = file.read([name for name in names if name not in TEXTS])
         frame = numbers.to_pandas(split_blocks=True, self_destruct=True).reset_index(drop=True)
         # One column after the other: each is freed before the next one.
-        identity = {n: _listed(file.read([n])[n]) for n in IDENTITY if n in names}
+        identity = {n: _listed(file.read([n])[n]) for n in TEXTS if n in names}
         about = dict(json.loads(metadata.get(b"ionas", b"{}")))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidTable(f"{path} is damaged ({error})") from error
@@ -523,7 +558,7 @@ def _listed(column: pa.ChunkedArray) -> list[Any]:
 
 def _checked(path: Path, identity: dict[str, list[Any]]) -> dict[str, list[str]]:
     """The columns as lists of texts; raises InvalidTable where something else stands."""
-    if identity["operations"] and isinstance(identity["operations"][0], list):
+    if identity.get("operations") and isinstance(identity["operations"][0], list):
         identity["operations"] = [
             ",".join(map(str, names)) if isinstance(names, list) else names
             for names in identity["operations"]
@@ -537,11 +572,29 @@ def _checked(path: Path, identity: dict[str, list[Any]]) -> dict[str, list[str]]
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [name for name in ("adjacency", "operations") if name not in columns]
-    if missing:
+    if missing and "architecture" not in columns:
         raise InvalidTable(
             f"{path} has no column {missing[0]!r}; a table needs adjacency (text of n*n "
-            "characters 0/1, row by row) and operations (names joined by commas)"
+            "characters 0/1, row by row) and operations (names joined by commas), or the "
+            "architecture of NAS-Bench-201"
         )
+
+
+def _by_dataset(path: Path, columns: Sequence[str], dataset: str) -> dict[str, str]:
+    """Columns to read -> their names, those of the data set plain; empty: all, as they are."""
+    found = {name: match for name in columns if (match := _BY_DATASET.fullmatch(name))}
+    there = sorted({match[1] for match in found.values()})
+    plain = [name for name in columns if _COLUMN.fullmatch(name)]
+    if not dataset and (plain or not there):
+        return {}
+    if not dataset and len(there) == 1:
+        dataset = there[0]
+    if dataset not in there:
+        problem = f"no accuracies of {dataset!r}" if dataset else "accuracies of several data sets"
+        mend = f"choose one of {', '.join(there)}" if there else "leave it empty"
+        raise InvalidTable(f"{path} has {problem}; search_space.dataset: {mend}")
+    chosen = {name: match[2] for name, match in found.items() if match[1] == dataset}
+    return {name: chosen.get(name, name) for name in columns if name not in plain}
 
 
 def _digest(cells: CellSet, hashes: list[str]) -> bytes:
