@@ -231,15 +231,14 @@ class CellSet:
     @classmethod
     def from_architectures(cls, texts: Sequence[str]) -> "CellSet":
         """Read architecture strings of NAS-Bench-201; raises InvalidCell naming a wrong one."""
-        cells = enumerate_nasbench201()
-        place = {text: row for row, text in enumerate(cells.architectures)}
+        place = _architecture_places()
         for row, text in enumerate(texts):
             if text not in place:
                 raise InvalidCell(
                     f"row {row}: {text!r} is no architecture of NAS-Bench-201, such as "
                     f"{ARCHITECTURE.format(*['nor_conv_3x3'] * 6)!r}"
                 )
-        return cells[[place[text] for text in texts]]
+        return enumerate_nasbench201()[[place[text] for text in texts]]
 
     @classmethod
     def from_cells(cls, cells: Sequence[Cell]) -> "CellSet":
@@ -423,6 +422,11 @@ def enumerate_nasbench201() -> CellSet:
     operations = np.pad(inner, ((0, 0), (1, 1)))
     operations[:, -1] = 6
     return CellSet(np.tile(WIRING, (len(inner), 1, 1)), operations)
+
+
+@cache
+def _architecture_places() -> dict[str, int]:
+    return {text: row for row, text in enumerate(enumerate_nasbench201().architectures)}
 
 
 def random_cells(

@@ -240,6 +240,9 @@ def data_nasbench101(
 @data_app.command("table")
 def data_table(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A .parquet or .csv file.")],
+    dataset: Annotated[
+        str, typer.Option(help="Whose accuracies, if it has those of several data sets.")
+    ] = "",
     out: Annotated[
         Path | None, typer.Option(help="Write it as a checked table, which is read faster.")
     ] = None,
@@ -248,7 +251,7 @@ def data_table(
     from ionas.table import describe, load_table, uses
 
     try:
-        table = load_table(source)
+        table = load_table(source, dataset)
         if out:
             table.write(out)
     except (ValueError, OSError) as error:

@@ -591,8 +591,8 @@ def _by_dataset(path: Path, columns: Sequence[str], dataset: str) -> dict[str, s
         dataset = there[0]
     if dataset not in there:
         problem = f"no accuracies of {dataset!r}" if dataset else "accuracies of several data sets"
-        mend = f"choose one of {', '.join(there)}" if there else "leave it empty"
-        raise InvalidTable(f"{path} has {problem}; search_space.dataset: {mend}")
+        mend = f"choose one of {', '.join(there)}" if there else "name none"
+        raise InvalidTable(f"{path} has {problem}; {mend} (parameter search_space.dataset)")
     chosen = {name: match[2] for name, match in found.items() if match[1] == dataset}
     return {name: chosen.get(name, name) for name in columns if name not in plain}
 
