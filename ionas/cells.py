@@ -1,22 +1,25 @@
-"""Cells of NAS-Bench-101: validity, identity, enumeration, sampling, tensors (METHOD section 1).
+"""Cells: validity, identity, enumeration, sampling, tensors (METHOD sections 1 and 12).
 
-A cell is a directed acyclic graph of at most 7 vertices and 9 edges, input first, output last, the
-inner vertices labeled with one of three operations (Ying et al. 2019). Vertices that lie on no
-path from input to output do nothing and are pruned.
+A cell of NAS-Bench-101 is a directed acyclic graph of at most 7 vertices and 9 edges, input first,
+output last, the inner vertices labeled with one of three operations (Ying et al. 2019). Vertices
+that lie on no path from input to output do nothing and are pruned.
+
+A cell of NAS-Bench-201 has an operation on each of the six edges between four nodes (Dong and Yang
+2020). Here each of those edges is a vertex, as in arch2vec: all cells have the same 8 vertices and
+10 edges, and differ in the operations alone.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch_geometric.data import Data
 
 INPUT = "input"
@@ -29,8 +32,37 @@ INNER = (CONV1X1, CONV3X3, MAXPOOL3X3)
 MAX_VERTICES = 7
 MAX_EDGES = 9
 PADDING = -1
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space: its name, the order of its one-hot encoding, the limits of its cells."""
+
+    name: str
+    operations: tuple[str, ...]
+    vertices: int
+    edges: int
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """Operations of the inner vertices."""
+        return self.operations[1:-1]
+
+
+NASBENCH101 = Space("NAS-Bench-101", OPERATIONS, MAX_VERTICES, MAX_EDGES)
+NASBENCH201 = Space(
+    "NAS-Bench-201",
+    (INPUT, "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "skip_connect", "none", OUTPUT),
+    vertices=8,
+    edges=10,
+)
+# The architecture string: of each node its incoming edges, with operation and source.
+ARCHITECTURE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+WIRING = np.zeros((8, 8), np.uint8)  # of every NAS-Bench-201 cell
+WIRING[[0, 0, 0, 1, 1, 2, 3, 4, 5, 6], [1, 2, 4, 3, 5, 6, 6, 7, 7, 7]] = 1
 # Labels of the published graph hash, by position in OPERATIONS.
 _HASH_LABELS = np.array([-1, 1, 0, 2, -2])
+_HEX = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)  # two digits per byte
 
 
 class InvalidCell(ValueError):
@@ -59,16 +91,24 @@ class Cell:
 
     def __post_init__(self) -> None:
         matrix, operations = _check(self.adjacency, self.operations)
+        space = self.space
+        if space is NASBENCH201 and not np.array_equal(matrix, WIRING):
+            raise InvalidCell("all cells of NAS-Bench-201 have the same edges; these are others")
         keep = np.flatnonzero(_on_path(matrix))
         if not len(keep):
             raise InvalidCell("no path leads from the input to the output")
         matrix = matrix[np.ix_(keep, keep)]
-        if len(keep) > MAX_VERTICES:
-            raise InvalidCell(f"{len(keep)} vertices after pruning; at most {MAX_VERTICES}")
-        if matrix.sum() > MAX_EDGES:
-            raise InvalidCell(f"{matrix.sum()} edges after pruning; at most {MAX_EDGES}")
+        if len(keep) > space.vertices:
+            raise InvalidCell(f"{len(keep)} vertices after pruning; at most {space.vertices}")
+        if matrix.sum() > space.edges:
+            raise InvalidCell(f"{matrix.sum()} edges after pruning; at most {space.edges}")
         object.__setattr__(self, "adjacency", tuple(map(tuple, matrix.tolist())))
         object.__setattr__(self, "operations", tuple(operations[v] for v in keep))
+
+    @property
+    def space(self) -> Space:
+        """The search space, told by the names of the operations."""
+        return _space_named(self.operations)
 
     @property
     def n_vertices(self) -> int:
@@ -92,7 +132,7 @@ class Cell:
 
     @cached_property
     def hash(self) -> str:
-        """The public NAS-Bench-101 graph hash: equal for isomorphic cells."""
+        """Identity, 32 hex digits: see `CellSet.hashes`."""
         return str(CellSet.from_cells([self]).hashes[0])
 
     def text(self) -> tuple[str, str]:
@@ -116,13 +156,19 @@ class CellSet:
     Attributes
     ----------
     adjacency
-        (N, 7, 7) uint8, upper triangular, smaller cells padded at the end.
+        (N, V, V) uint8, upper triangular, smaller cells padded at the end. V is 7, or 8 in
+        NAS-Bench-201.
     operations
-        (N, 7) int8, index into OPERATIONS, -1 for padding.
+        (N, V) int8, index into the operations of the space, -1 for padding.
     """
 
     adjacency: np.ndarray
     operations: np.ndarray
+
+    @property
+    def space(self) -> Space:
+        """The search space, told by the number of rows."""
+        return _space_of_size(self.operations.shape[1])
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -133,7 +179,7 @@ class CellSet:
     def __getitem__(self, index: np.ndarray | slice | Sequence[int]) -> "CellSet": ...
     def __getitem__(self, index: Any) -> "Cell | CellSet":
         if isinstance(index, int | np.integer):
-            names = [OPERATIONS[k] for k in self.operations[index] if k != PADDING]
+            names = [self.space.operations[k] for k in self.operations[index] if k != PADDING]
             n = len(names)
             return Cell(self.adjacency[index, :n, :n], names)  # type: ignore[arg-type]
         return CellSet(self.adjacency[index], self.operations[index])
@@ -155,31 +201,55 @@ class CellSet:
     def depth(self) -> np.ndarray:
         """(N,) edges on the longest path from input to output."""
         longest = np.zeros(self.operations.shape, np.int64)
-        for v in range(1, MAX_VERTICES):
+        for v in range(1, self.operations.shape[1]):
             longest[:, v] = ((longest + 1) * self.adjacency[:, :, v]).max(1)
         return longest.max(1)
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """(N,) public graph hashes, text of 32 hex digits."""
+        """(N,) identities, text of 32 hex digits.
+
+        Of NAS-Bench-101 cells the public graph hash, equal for isomorphic cells; of NAS-Bench-201
+        cells the MD5 of the architecture string.
+        """
+        if self.space is NASBENCH201:
+            digests = [hashlib.md5(text.encode()).hexdigest() for text in self.architectures]
+            return np.array(digests, "U32")
         result = np.empty(len(self), "U32")
-        sizes = self.n_vertices
-        for n in np.unique(sizes):
-            rows = np.flatnonzero(sizes == n)
+        for n, rows in _by_size(self.n_vertices):
             result[rows] = _graph_hashes(
                 self.adjacency[rows, :n, :n].astype(bool), _HASH_LABELS[self.operations[rows, :n]]
             )
         return result
 
+    @property
+    def architectures(self) -> list[str]:
+        """Architecture strings of NAS-Bench-201 cells."""
+        names = np.array(self.space.operations)[self.operations[:, 1:-1]]
+        return [ARCHITECTURE.format(*row) for row in names]
+
+    @classmethod
+    def from_architectures(cls, texts: Sequence[str]) -> "CellSet":
+        """Read architecture strings of NAS-Bench-201; raises InvalidCell naming a wrong one."""
+        place = _architecture_places()
+        for row, text in enumerate(texts):
+            if text not in place:
+                raise InvalidCell(
+                    f"row {row}: {text!r} is no architecture of NAS-Bench-201, such as "
+                    f"{ARCHITECTURE.format(*['nor_conv_3x3'] * 6)!r}"
+                )
+        return enumerate_nasbench201()[[place[text] for text in texts]]
+
     @classmethod
     def from_cells(cls, cells: Sequence[Cell]) -> "CellSet":
-        """Collect single cells."""
-        adjacency = np.zeros((len(cells), MAX_VERTICES, MAX_VERTICES), np.uint8)
-        operations = np.full((len(cells), MAX_VERTICES), PADDING, np.int8)
+        """Collect single cells, all of one space."""
+        space = cells[0].space if cells else NASBENCH101
+        adjacency = np.zeros((len(cells), space.vertices, space.vertices), np.uint8)
+        operations = np.full((len(cells), space.vertices), PADDING, np.int8)
         for row, cell in enumerate(cells):
             n = cell.n_vertices
             adjacency[row, :n, :n] = cell.adjacency
-            operations[row, :n] = [OPERATIONS.index(name) for name in cell.operations]
+            operations[row, :n] = [space.operations.index(name) for name in cell.operations]
         return cls(adjacency, operations)
 
     @classmethod
@@ -191,26 +261,32 @@ class CellSet:
         InvalidCell
             Naming the first row that is no pruned cell.
         """
-        texts, codes = np.unique(np.asarray(operations, str), return_inverse=True)
-        sizes = np.array([text.count(",") + 1 for text in texts])[codes]
-        lengths = np.array([len(text) for text in adjacency])
-        if len(bad := np.flatnonzero((lengths != sizes**2) | (sizes > MAX_VERTICES))):
+        texts = list(dict.fromkeys(operations))
+        place = {text: code for code, text in enumerate(texts)}
+        codes = np.array([place[text] for text in operations], np.intp)
+        named = [text.split(",") for text in texts]
+        found = {name for names in named for name in names}
+        space = _space_named(found)
+        sizes = np.array([len(names) for names in named], np.intp)[codes]
+        lengths = np.array([len(text) for text in adjacency], np.intp)
+        if len(bad := np.flatnonzero((lengths != sizes**2) | (sizes > space.vertices))):
             raise InvalidCell(
                 f"row {bad[0]}: adjacency {adjacency[bad[0]]!r} does not fit the operations "
-                f"{operations[bad[0]]!r} (n*n characters for n operations, n at most 7)"
+                f"{operations[bad[0]]!r} (n*n characters for n operations, n at most "
+                f"{space.vertices})"
             )
-        try:
-            named = [[OPERATIONS.index(name) for name in text.split(",")] for text in texts]
-        except ValueError as error:
-            raise InvalidCell(f"unknown operation: {error}; known: {OPERATIONS}") from error
-        padded = np.array([[*row, *[PADDING] * (MAX_VERTICES - len(row))] for row in named])
-        result = cls(
-            np.zeros((len(lengths), MAX_VERTICES, MAX_VERTICES), np.uint8),
-            padded[codes].astype(np.int8),
+        if unknown := sorted(found.difference(space.operations)):
+            raise InvalidCell(f"unknown operation {unknown[0]!r}; choose from {space.operations}")
+        coded = [[space.operations.index(name) for name in names] for names in named]
+        padded = np.array(
+            [[*row, *[PADDING] * (space.vertices - len(row))] for row in coded], np.int8
         )
-        for n in np.unique(sizes):
-            rows = np.flatnonzero(sizes == n)
-            joined = "".join(adjacency[int(row)] for row in rows).encode()
+        result = cls(
+            np.zeros((len(lengths), space.vertices, space.vertices), np.uint8),
+            padded[codes].reshape(-1, space.vertices),
+        )
+        for n, rows in _by_size(sizes):
+            joined = "".join(adjacency[int(row)] for row in rows).encode("ascii", "replace")
             bits = np.frombuffer(joined, np.uint8).reshape(-1, n, n) - ord("0")
             result.adjacency[rows, :n, :n] = bits
         if len(bad := np.flatnonzero(~result.valid())):
@@ -225,6 +301,10 @@ class CellSet:
     def valid(self) -> np.ndarray:
         """(N,) whether every row is a cell as `Cell` makes it: within all rules, and pruned."""
         a, ops, n = self.adjacency, self.operations, self.n_vertices
+        if self.space is NASBENCH201:
+            inner = (ops[:, 1:-1] >= 1) & (ops[:, 1:-1] <= 5)
+            ends = (ops[:, 0] == 0) & (ops[:, -1] == 6)
+            return ends & inner.all(1) & (a == WIRING).all((1, 2))
         inside = np.arange(MAX_VERTICES) < n[:, None]  # (N, 7)
         last = np.arange(MAX_VERTICES) == n[:, None] - 1
         first = np.arange(MAX_VERTICES) == 0
@@ -239,31 +319,40 @@ class CellSet:
             & (np.where(last, ops, 4) == 4).all(1)
             & (np.where(inner, (ops >= 1) & (ops <= 3), True)).all(1)
             # Upper triangular: every vertex is on a path if only the ends lack an edge in or out.
-            & ((a.sum(1) > 0) == (inside & ~first)).all(1)
-            & ((a.sum(2) > 0) == (inside & ~last)).all(1)
+            & (a.any(1) == (inside & ~first)).all(1)
+            & (a.any(2) == (inside & ~last)).all(1)
         )
 
     def to_text(self) -> tuple[list[str], list[str]]:
         """Adjacency and operations of every cell, as `Cell.text` gives them."""
-        adjacency, operations = [], []
-        for matrix, codes, n in zip(self.adjacency, self.operations, self.n_vertices, strict=True):
-            adjacency.append((matrix[:n, :n] + ord("0")).tobytes().decode())
-            operations.append(",".join(OPERATIONS[k] for k in codes[:n]))
-        return adjacency, operations
+        adjacency = np.empty(len(self), object)
+        for n, rows in _by_size(self.n_vertices):
+            digits = self.adjacency[rows, :n, :n] + np.uint8(ord("0"))
+            texts = np.ascontiguousarray(digits).reshape(len(rows), n * n)
+            adjacency[rows] = texts.view(f"S{n * n}")[:, 0].astype(str)
+        distinct, codes = np.unique(self.operations, axis=0, return_inverse=True)
+        names = [
+            ",".join(self.space.operations[k] for k in row if k != PADDING) for row in distinct
+        ]
+        return adjacency.tolist(), [names[code] for code in codes.ravel()]
 
 
-def cell_tensors(cells: CellSet | Sequence[Cell]) -> tuple[Tensor, Tensor]:
+def cell_tensors(cells: CellSet | Sequence[Cell]) -> "tuple[Tensor, Tensor]":
     """Encode cells for the models.
 
     Returns
     -------
     adjacency
-        (N, 7, 7) float32, upper triangular, zero rows and columns at the end of smaller cells.
+        (N, V, V) float32, upper triangular, zero rows and columns at the end of smaller cells. V is
+        7, or 8 for cells of NAS-Bench-201.
     operations
-        (N, 7, 5) float32, one-hot in the order of OPERATIONS, zero rows for padding.
+        (N, V, O) float32, one-hot in the order of the O = 5 or 7 operations of the space, zero rows
+        for padding.
     """
+    import torch  # slow, and reading a table needs none of it
+
     cells = cells if isinstance(cells, CellSet) else CellSet.from_cells(cells)
-    one_hot = cells.operations[:, :, None] == np.arange(len(OPERATIONS))
+    one_hot = cells.operations[:, :, None] == np.arange(len(cells.space.operations))
     return (
         torch.from_numpy(cells.adjacency.astype(np.float32)),
         torch.from_numpy(one_hot.astype(np.float32)),
@@ -276,25 +365,27 @@ def decode_cell(adjacency: Any, operations: Any) -> Cell:
     Parameters
     ----------
     adjacency
-        (7, 7) of 0 and 1; only the upper triangle is read.
+        (V, V) of 0 and 1, V at most 7, or 8 for NAS-Bench-201; only the upper triangle is read.
     operations
-        (7,) indices into OPERATIONS. The cell ends at the first `output`.
+        (V,) indices into the operations of the space. A cell of NAS-Bench-101 ends at the first
+        `output`.
 
     Raises
     ------
     InvalidCell
         If what is left after pruning is no cell.
     """
-    codes = [int(k) for k in operations]
-    if codes.count(OPERATIONS.index(OUTPUT)) == 0:
+    space = _space_of_size(len(operations))
+    names = [space.operations[int(k)] for k in operations]
+    if OUTPUT not in names:
         raise InvalidCell("no vertex is an output")
-    n = codes.index(OPERATIONS.index(OUTPUT)) + 1
+    n = len(names) if space is NASBENCH201 else names.index(OUTPUT) + 1
     matrix = np.triu(np.asarray(adjacency, np.uint8), 1)[:n, :n]
-    return Cell(matrix, [OPERATIONS[k] for k in codes[:n]])  # type: ignore[arg-type]
+    return Cell(matrix, names[:n])  # type: ignore[arg-type]
 
 
 def to_data(cell: Cell) -> "Data":
-    """The cell as a torch_geometric graph: x (n, 5) one-hot float32, edge_index (2, E) int64."""
+    """The cell as a torch_geometric graph: x (n, O) one-hot float32, edge_index (2, E) int64."""
     from torch_geometric.data import Data
 
     adjacency, one_hot = cell_tensors([cell])
@@ -324,10 +415,32 @@ def enumerate_cells(max_vertices: int = MAX_VERTICES) -> CellSet:
     )
 
 
-def random_cells(n: int, rng: np.random.Generator, max_vertices: int = MAX_VERTICES) -> CellSet:
-    """Draw `n` cells, uniform over the unique cells (not over their encodings), with repetition."""
-    space = enumerate_cells(max_vertices)
-    return space[rng.integers(len(space), size=n)]
+@cache
+def enumerate_nasbench201() -> CellSet:
+    """Every cell of NAS-Bench-201, 15,625, in the order of their operations."""
+    inner = np.array(list(product(range(1, 6), repeat=6)), np.int8)
+    operations = np.pad(inner, ((0, 0), (1, 1)))
+    operations[:, -1] = 6
+    return CellSet(np.tile(WIRING, (len(inner), 1, 1)), operations)
+
+
+@cache
+def _architecture_places() -> dict[str, int]:
+    return {text: row for row, text in enumerate(enumerate_nasbench201().architectures)}
+
+
+def random_cells(
+    n: int,
+    rng: np.random.Generator,
+    max_vertices: int = MAX_VERTICES,
+    space: Space = NASBENCH101,
+) -> CellSet:
+    """Draw `n` cells, uniform over the unique cells (not over their encodings), with repetition.
+
+    `max_vertices` holds for NAS-Bench-101; all cells of NAS-Bench-201 have the same number.
+    """
+    cells = enumerate_nasbench201() if space is NASBENCH201 else enumerate_cells(max_vertices)
+    return cells[rng.integers(len(cells), size=n)]
 
 
 def mutate(cell: Cell, rng: np.random.Generator) -> Cell:
@@ -340,8 +453,8 @@ def neighbors(cell: Cell) -> list[Cell]:
     """Cells one edit away: one edge flipped, or one operation changed, then pruned.
 
     The edit is made in the cell as it is, or with one more unconnected vertex where there is room,
-    so that cells can also grow: such a vertex is put in with one edge in and one edge out. Unique
-    by hash, the cell itself left out.
+    so that cells can also grow: such a vertex is put in with one edge in and one edge out. In
+    NAS-Bench-201 only operations can change. Unique by hash, the cell itself left out.
     """
     matrix, operations = cell.matrix, list(cell.operations)
     n = cell.n_vertices
@@ -350,7 +463,7 @@ def neighbors(cell: Cell) -> list[Cell]:
         flipped = matrix.copy()
         flipped[i, j] ^= 1
         edits.append((flipped, operations))
-    for v, name in product(range(1, n - 1), INNER):
+    for v, name in product(range(1, n - 1), cell.space.inner):
         edits.append((matrix, [*operations[:v], name, *operations[v + 1 :]]))
     if n < MAX_VERTICES:
         for v in range(1, n):  # the new vertex stands before the present v
@@ -368,6 +481,14 @@ def neighbors(cell: Cell) -> list[Cell]:
         found.setdefault(other.hash, other)
     found.pop(cell.hash, None)
     return list(found.values())
+
+
+def _space_named(names: Iterable[str]) -> Space:
+    return NASBENCH101 if set(NASBENCH201.inner).isdisjoint(names) else NASBENCH201
+
+
+def _space_of_size(vertices: int) -> Space:
+    return NASBENCH201 if vertices == NASBENCH201.vertices else NASBENCH101
 
 
 def _check(adjacency: Any, operations: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -390,9 +511,10 @@ def _check(adjacency: Any, operations: Sequence[str]) -> tuple[np.ndarray, list[
         raise InvalidCell(f"the first operation is {names[0]!r}, not {INPUT!r}")
     if names[-1] != OUTPUT:
         raise InvalidCell(f"the last operation is {names[-1]!r}, not {OUTPUT!r}")
+    inner = _space_named(names).inner
     for v, name in enumerate(names[1:-1], start=1):
-        if name not in INNER:
-            raise InvalidCell(f"vertex {v} has operation {name!r}; choose one of {INNER}")
+        if name not in inner:
+            raise InvalidCell(f"vertex {v} has operation {name!r}; choose one of {inner}")
     return matrix, names
 
 
@@ -406,6 +528,14 @@ def _on_path(matrix: np.ndarray) -> np.ndarray:
         backward[v] |= bool((backward & (matrix[v] > 0)).any())
     both = forward & backward
     return both if both[0] and both[-1] else np.zeros(n, bool)
+
+
+def _by_size(sizes: np.ndarray, most: int = 10_000) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows with the same number of vertices, at most `most` at once."""
+    for n in np.unique(sizes):
+        rows = np.flatnonzero(sizes == n)
+        for start in range(0, len(rows), most):
+            yield int(n), rows[start : start + most]
 
 
 def _cells_of_size(n: int) -> CellSet:
@@ -471,35 +601,47 @@ def _chunk_keys(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _graph_hashes(adjacency: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The published hash of graphs of one size: (M, n, n) bool and (M, n) int -> (M,) text.
 
-    A digest is computed once for all vertices that share it. Between rounds every vertex holds the
-    rank of its digest, so that sorting ranks sorts digests.
+    All messages of a round are laid into one text. The vertices of each graph are kept in the order
+    of their digests, so that the neighbors of a vertex come sorted.
     """
     count, n = labels.shape
-    columns = [adjacency.sum(2), adjacency.sum(1), labels]
-    key = (columns[0] * 64 + columns[1] * 8 + columns[2] + 2).ravel()
-    _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
-    flat = [column.ravel()[index].tolist() for column in columns]
-    digests, rank = _ranked([str(values) for values in zip(*flat, strict=True)])
-    ranks = rank[inverse].reshape(count, n)  # (M, n)
+    start = np.stack([adjacency.sum(2), adjacency.sum(1), labels], 2).reshape(-1, 3)
+    distinct, inverse = np.unique(start, axis=0, return_inverse=True)
+    raw = _md5(str(tuple(row)).encode() for row in distinct.tolist())[inverse.ravel()]
+    graph = np.arange(count)[:, None]
+    self = np.broadcast_to(np.eye(n, dtype=bool), adjacency.shape)
     for _ in range(n):
-        absent = len(digests)
-        incoming = np.sort(np.where(adjacency.transpose(0, 2, 1), ranks[:, None], absent), 2)
-        outgoing = np.sort(np.where(adjacency, ranks[:, None], absent), 2)
-        rows = np.concatenate([incoming, outgoing, ranks[:, :, None]], 2).reshape(-1, 2 * n + 1)
-        key = np.zeros(len(rows), np.uint64)
-        for column in rows.T:
-            key = _mix(key ^ column.astype(np.uint64))
-        _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
-        names = [*digests, ""]
-        texts = [
-            f"{''.join(names[r] for r in row[:n])}|{''.join(names[r] for r in row[n:-1])}"
-            f"|{names[row[-1]]}"
-            for row in rows[index].tolist()
-        ]
-        digests, rank = _ranked(texts)
-        ranks = rank[inverse].reshape(count, n)
-    final = [str([digests[r] for r in row]) for row in np.sort(ranks, 1).tolist()]
-    return np.array([hashlib.md5(text.encode()).hexdigest() for text in final], "U32")
+        raw, order = _ordered(raw, count)
+        adjacency = adjacency[graph[:, :, None], order[:, :, None], order[:, None, :]]
+        tokens = np.concatenate([adjacency.transpose(0, 2, 1), adjacency, self], 2)  # (M, n, 3n)
+        row, slot = np.nonzero(tokens.reshape(count * n, -1))
+        source = row // n * n + slot % n
+        begin = 32 * np.arange(len(row)) + 2 * row + slot // n
+        text = np.full(32 * len(row) + 2 * count * n, ord("|"), np.uint8)
+        # Any 32 bytes of the text as one value.
+        places = np.ndarray(len(text) - 31, "V32", text, strides=(1,))
+        places[begin] = _HEX[raw].view("V32")[source, 0]
+        end = (begin[slot >= 2 * n] + 32).tolist()
+        joined = text.tobytes()
+        raw = _md5(joined[a:b] for a, b in pairwise([0, *end]))
+    digests = _HEX[_ordered(raw, count)[0]].view("S32").astype("U32").reshape(count, n)
+    raw = _md5(str(row).encode() for row in digests.tolist())
+    return _HEX[raw].view("S32")[:, 0].astype("U32")
+
+
+def _ordered(raw: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Digests (M*n, 16) sorted within each graph, and the vertex (M, n) that each belongs to."""
+    # The first 8 bytes decide: two digests of one graph share them once in 10^18 graphs.
+    keys = np.ascontiguousarray(raw[:, :8]).view(">u8").astype(np.uint64).reshape(count, -1)
+    order = keys.argsort(1, kind="stable")
+    rows = np.arange(count)[:, None] * order.shape[1] + order
+    return raw[rows.ravel()], order
+
+
+def _md5(messages: Iterable[bytes]) -> np.ndarray:
+    """MD5 digests, (number of messages, 16) uint8."""
+    digests = b"".join([hashlib.md5(message).digest() for message in messages])
+    return np.frombuffer(digests, np.uint8).reshape(-1, 16)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -508,17 +650,3 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _ranked(texts: list[str]) -> tuple[list[str], np.ndarray]:
-    """Sorted unique MD5 digests of texts, and each text's rank among them."""
-    raw = b"".join(hashlib.md5(text.encode()).digest() for text in texts)
-    halves = np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    ordered = halves[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.cumsum(new) - 1
-    digests = [raw[16 * k : 16 * k + 16].hex() for k in order[new]]
-    return digests, rank

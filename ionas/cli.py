@@ -20,6 +20,10 @@ app = typer.Typer(
 )
 benchmark_app = typer.Typer(help="The embedded benchmark.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
+data_app = typer.Typer(
+    help="The paper's data: NAS-Bench-101, CIFAR-10, tables of others.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
 
 PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}  # tables
 Profile = Annotated[str, typer.Option(help="A profile by name, or a YAML file of parameters.")]
@@ -203,6 +207,81 @@ def benchmark_check(
         return
     for name, value in signal(loaded).items():
         typer.echo(f"{name}: {value:.5g}")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="nasbench101, nasbench101-full or cifar10.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where to put it.")],
+) -> None:
+    """Download a published data set and check it; goes on if stopped."""
+    from ionas import fetch
+
+    try:
+        found = fetch.fetch(name, folder)
+    except fetch.FetchError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on from here", 130)
+    typer.echo(_shown(found))
+    if name == "cifar10":
+        typer.echo(
+            f"use it: --set pretraining.images=cifar10 --set pretraining.images_path={found}"
+        )
+    else:
+        typer.echo(f"make its table: ionas data nasbench101 --from {found}")
+
+
+@data_app.command("nasbench101")
+def data_nasbench101(
+    source: Annotated[Path, typer.Option("--from", help="The published .tfrecord file.")],
+    out: Annotated[Path, typer.Argument(help="Parquet file to write.")] = Path(
+        "nasbench101.parquet"
+    ),
+    any_file: Annotated[
+        bool, typer.Option("--any-file", help="Take also another file of the same format.")
+    ] = False,
+) -> None:
+    """Make a table of NAS-Bench-101's TFRecord; every record, cell and hash is checked."""
+    from ionas import nasbench101
+
+    try:
+        table = nasbench101.convert(source, out, any_file)
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    typer.echo(f"{len(table)} cells: {_shown(out)}")
+    typer.echo(f"use it: --set search_space.table={_shown(out)}")
+
+
+@data_app.command("table")
+def data_table(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A .parquet or .csv file.")],
+    dataset: Annotated[
+        str, typer.Option(help="Whose accuracies, if it has those of several data sets.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Write it as a checked table, which is read faster.")
+    ] = None,
+) -> None:
+    """Check a table, print what it holds and for which parts of the study that is enough."""
+    from ionas.table import describe, load_table, uses
+
+    try:
+        table = load_table(source, dataset)
+        if out:
+            table.write(out)
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    held = describe(table)
+    typer.echo(f"{table.name}: {len(table)} cells, every hash that of its cell")
+    typer.echo(held.to_string() if len(held) else "no measured values")
+    typer.echo("cells that each part of the study can use:")
+    for part, count in uses(table).items():
+        typer.echo(f"  {part}: {count}")
+    if out:
+        typer.echo(f"checked table: {_shown(out)}")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,7 +12,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ionas.cells import MAX_EDGES, MAX_VERTICES, OPERATIONS, OUTPUT, PADDING, CellSet
+from ionas.cells import (
+    MAX_EDGES,
+    MAX_VERTICES,
+    NASBENCH201,
+    OPERATIONS,
+    OUTPUT,
+    PADDING,
+    CellSet,
+)
 from ionas.models.accuracy_model import AccuracyModel
 from ionas.models.arch2vec import Arch2vec
 from ionas.models.io_model import IOModel
@@ -55,10 +63,10 @@ class Labeled:
         return len(self.networks) * len(self.pixels)
 
     def to(self, device: str) -> "Labeled":
-        """Copy to a device."""
+        """Copy to a device, images with their channels last: convolutions are faster on them."""
         return Labeled(
             self.networks.to(device),
-            self.pixels.to(device),
+            self.pixels.to(device, memory_format=torch.channels_last),
             self.outputs.to(device),
             self.accuracy.to(device),
         )
@@ -153,7 +161,7 @@ def draw(
     adjacency
         (S, V, V) uint8, upper triangular, edges above 0.5.
     operations
-        (S, V) int8, index into OPERATIONS.
+        (S, V) int8, index into the operations of the space.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(samples, *mean.shape, generator=generator)
@@ -172,7 +180,8 @@ def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndar
     Parameters
     ----------
     adjacency, operations
-        (S, V, V) of 0 and 1, and (S, V) indices into OPERATIONS, V at most 7.
+        (S, V, V) of 0 and 1, and (S, V) indices into the operations of the space, V at most 7, or
+        8 for NAS-Bench-201.
 
     Returns
     -------
@@ -182,6 +191,9 @@ def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndar
         The valid ones, pruned, in order.
     """
     count, vertices = operations.shape
+    if vertices == NASBENCH201.vertices:
+        drawn = CellSet(np.triu(adjacency, 1), operations)
+        return drawn.valid(), drawn[drawn.valid()]
     is_output = operations == OPERATIONS.index(OUTPUT)
     last = is_output.argmax(1)  # the cell ends at the first output
     position = np.arange(vertices)

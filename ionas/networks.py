@@ -1,13 +1,17 @@
-"""From a cell to the PyTorch network that NAS-Bench-101 builds of it (Ying et al. 2019; METHOD 6).
+"""From a cell to the PyTorch network that its benchmark builds of it.
 
 A stem convolution, then stacks of equal cells; before every stack but the first the image is halved
-and the channels double; the mean over pixels gives the features, one dense layer the logits.
+and the channels double; the mean over pixels gives the features, one dense layer the logits. So
+NAS-Bench-101 (Ying et al. 2019; METHOD 6) and NAS-Bench-201 (Dong and Yang 2020), which differ in
+the cell, in how the image is halved, and in the order of convolution, normalisation and ReLU.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, Cell
+from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell
 
 
 class Network(nn.Module):
@@ -20,9 +24,9 @@ class Network(nn.Module):
     in_channels, classes
         Colour channels of the images and number of classes.
     channels
-        Channels of the stem and of the first stack (paper: 128).
+        Channels of the stem and of the first stack (paper: 128; NAS-Bench-201: 16).
     stacks, cells_per_stack
-        Stacks, and cells in each (paper: 3 and 3).
+        Stacks, and cells in each (paper: 3 and 3; NAS-Bench-201: 3 and 5).
     """
 
     def __init__(
@@ -35,18 +39,11 @@ class Network(nn.Module):
         cells_per_stack: int = 3,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [conv_bn_relu(in_channels, channels, 3)]
-        width = channels
-        for stack in range(stacks):
-            if stack:
-                layers.append(nn.MaxPool2d(2))
-            for position in range(cells_per_stack):
-                doubled = 2 * width if stack and not position else width
-                layers.append(CellModule(cell, width, doubled))
-                width = doubled
-        self.body = nn.Sequential(*layers)
-        self.classifier = nn.Linear(width, classes)
-        self.apply(_initialise)
+        layers = _layers_201 if cell.space is NASBENCH201 else _layers_101
+        self.body = nn.Sequential(*layers(cell, in_channels, channels, stacks, cells_per_stack))
+        self.classifier = nn.Linear(channels * 2 ** (stacks - 1), classes)
+        if cell.space is not NASBENCH201:  # which leaves the weights as PyTorch draws them
+            self.apply(_initialise)
 
     def features(self, pixels: Tensor) -> Tensor:
         """Pooled features before the dense layer: (B, C, H, W) -> (B, channels * 2^(stacks-1))."""
@@ -58,7 +55,7 @@ class Network(nn.Module):
 
 
 class CellModule(nn.Module):
-    """One cell: vertex inputs are added, the vertices that feed the output are concatenated."""
+    """One cell of NAS-Bench-101: vertex inputs are added, those of the output concatenated."""
 
     def __init__(self, cell: Cell, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -90,6 +87,49 @@ class CellModule(nn.Module):
             return projected[output]
         concatenated = torch.cat(joined, 1) if len(joined) > 1 else joined[0]
         return concatenated + projected[output] if output in projected else concatenated
+
+
+class SumCell(nn.Module):
+    """One cell of NAS-Bench-201: every vertex, and the output, adds what it is given."""
+
+    def __init__(self, cell: Cell, channels: int) -> None:
+        super().__init__()
+        self.sources = [
+            [u for u in range(v) if cell.adjacency[u][v]] for v in range(cell.n_vertices)
+        ]
+        self.operations = nn.ModuleList(
+            _operation_201(name, channels) for name in cell.operations[1:-1]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        values = [x]
+        for sources, operation in zip(self.sources[1:-1], self.operations, strict=True):
+            values.append(operation(_add([values[u] for u in sources])))
+        return _add([values[u] for u in self.sources[-1]])
+
+
+class ResidualBlock(nn.Module):
+    """Between two stacks of NAS-Bench-201: halves the image and doubles the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            relu_conv_bn(channels, 2 * channels, 3, stride=2),
+            relu_conv_bn(2 * channels, 2 * channels, 3),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, 2C, H/2, W/2)
+        return self.shortcut(x) + self.block(x)
+
+
+class Zero(nn.Module):
+    """The operation `none`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0
 
 
 def vertex_channels(cell: Cell, in_channels: int, out_channels: int) -> list[int]:
@@ -132,6 +172,55 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequent
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def relu_conv_bn(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1
+) -> nn.Sequential:
+    """ReLU, convolution without bias, batch normalisation."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def _layers_101(
+    cell: Cell, in_channels: int, channels: int, stacks: int, cells_per_stack: int
+) -> Iterator[nn.Module]:
+    yield conv_bn_relu(in_channels, channels, 3)
+    width = channels
+    for stack in range(stacks):
+        if stack:
+            yield nn.MaxPool2d(2)
+        for position in range(cells_per_stack):
+            doubled = 2 * width if stack and not position else width
+            yield CellModule(cell, width, doubled)
+            width = doubled
+
+
+def _layers_201(
+    cell: Cell, in_channels: int, channels: int, stacks: int, cells_per_stack: int
+) -> Iterator[nn.Module]:
+    yield nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    yield nn.BatchNorm2d(channels)
+    width = channels
+    for stack in range(stacks):
+        if stack:
+            yield ResidualBlock(width)
+            width *= 2
+        for _ in range(cells_per_stack):
+            yield SumCell(cell, width)
+    yield nn.BatchNorm2d(width)
+    yield nn.ReLU()
+
+
+def _operation_201(name: str, channels: int) -> nn.Module:
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    if name in ("none", "skip_connect"):
+        return Zero() if name == "none" else nn.Identity()
+    return relu_conv_bn(channels, channels, {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name])
 
 
 def _operation(name: str, channels: int) -> nn.Module:

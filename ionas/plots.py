@@ -93,6 +93,11 @@ OPERATION_COLORS: dict[str, str] = {
     "conv1x1-bn-relu": "#bfe0f5",
     "conv3x3-bn-relu": "#f7cf9c",
     "maxpool3x3": "#bfe6d8",
+    "nor_conv_1x1": "#bfe0f5",
+    "nor_conv_3x3": "#f7cf9c",
+    "avg_pool_3x3": "#bfe6d8",
+    "skip_connect": "#ffffff",
+    "none": "#9ca3af",
     "output": "#e5e7eb",
 }
 OPERATION_LABELS: dict[str, str] = {
@@ -100,6 +105,11 @@ OPERATION_LABELS: dict[str, str] = {
     "conv1x1-bn-relu": "1×1 conv",
     "conv3x3-bn-relu": "3×3 conv",
     "maxpool3x3": "3×3 pool",
+    "nor_conv_1x1": "1×1 conv",
+    "nor_conv_3x3": "3×3 conv",
+    "avg_pool_3x3": "3×3 pool",
+    "skip_connect": "skip",
+    "none": "none",
     "output": "output",
 }
 

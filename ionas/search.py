@@ -237,6 +237,24 @@ def effort(trajectories: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def charged(table: Table, cost: str = "time") -> Table:
+    """The table with what a search pays for a cell as its training time.
+
+    `cost` is `time`, the training time itself, or `evaluations`: every training counts 1, which
+    needs no times.
+
+    Raises
+    ------
+    ValueError
+        If the table holds nothing to search at that cost.
+    """
+    if cost == "evaluations":
+        about = table.about | {"time_unit": "evaluations"}
+        table = Table(table.cells, table.frame.assign(training_time=1.0), about)
+    _check_known(table)
+    return table
+
+
 def default_budget(table: Table, evaluations: int = 300) -> float:
     """Simulated time of `evaluations` trainings of an average cell, in the table's unit."""
     return evaluations * float(np.nanmean(table.values("training_time")))
@@ -297,8 +315,12 @@ def _check(embedding: np.ndarray, table: Table) -> None:
         )
     if not np.isfinite(embedding).all():
         raise ValueError("the embedding holds numbers that are not finite; train its model again")
-    if not Clock(table).known.any():
+    _check_known(table)
+
+
+def _check_known(table: Table) -> None:
+    if not table.known("validation_accuracy", "training_time").any():
         raise ValueError(
             f"no cell of the table {table.name!r} has both a validation accuracy and a training "
-            "time, which a search needs"
+            "time, which a search needs; without times, reinforce.cost=evaluations counts trainings"
         )

@@ -9,9 +9,10 @@ import platform
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -24,10 +25,12 @@ from torch import Tensor, nn
 from ionas import evaluation, parallel
 from ionas.cells import CellSet, cell_tensors
 from ionas.evaluation import Labeled, vae_of
+from ionas.models import arch2vec_gradient
 from ionas.models.accuracy_model import AccuracyModel
-from ionas.models.arch2vec import Arch2vec, loss
+from ionas.models.arch2vec import Arch2vec
 from ionas.models.io_model import IOModel
 
+MOMENTS_STEPS = 128  # steps of which the moments of mu are taken at once
 PARTS = ("train", "validation")
 MODELS = ("io", "accuracy", "arch2vec", "arch2vec_original")
 PAPER_LABELED = (19000, 300)  # labeled batches in an epoch, and in a run
@@ -55,6 +58,8 @@ class Settings:
         Width of the flatten embedding.
     image_channels, image_steps, head_hidden, head_dropout
         Of the IO model.
+    mixed_precision
+        Whether its convolutions run in bfloat16, which a GPU has fast units for.
     accuracy_hidden
         Of the Accuracy model.
     validity_samples
@@ -79,6 +84,7 @@ class Settings:
     image_steps: int = 2
     head_hidden: int = 512
     head_dropout: float = 0.5
+    mixed_precision: bool = False
     accuracy_hidden: int = 512
     validity_samples: int = 10000
 
@@ -393,8 +399,8 @@ def seconds_of(runs: Iterable[tuple[str, int]], folder: Path) -> pd.DataFrame:
 class _Trainer:
     """A model in training: parameters as two flat vectors, so that Adam takes few steps.
 
-    The autoencoder's vector has an optimizer for unlabeled batches and shares one with the head's
-    for labeled batches.
+    The autoencoder's vector has an Adam for unlabeled batches and shares one with the head's for
+    labeled batches. Cells are one tensor of bytes, read by one index per step.
     """
 
     def __init__(
@@ -412,8 +418,10 @@ class _Trainer:
         known = {id(parameter) for parameter in shared}
         head = [parameter for parameter in model.parameters() if id(parameter) not in known]
         self.flat = [_flatten(part) for part in (shared, head) if part]
-        self.unlabeled = self._adam(self.flat[:1])
-        self.labeled = self._adam(self.flat) if head else None
+        self.plan = arch2vec_gradient.plan(self.vae)
+        self.unlabeled = _adam(self.flat[:1])
+        self.labeled = _adam(self.flat) if head else None
+        self.cells = torch.cat([data.adjacency.flatten(1), data.operations.flatten(1)], 1).byte()
         self.epoch = 0
         self.history: list[tuple[int, str, float]] = []
         self.seconds: list[float] = []
@@ -427,20 +435,19 @@ class _Trainer:
         self.model.train()
         device = self.data.adjacency.device
         losses: dict[bool, list[Tensor]] = {True: [], False: []}
-        label_losses, moments, sizes = [], [], []
+        label_losses, mus, moments = [], [], []
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(_seed(self.seed, self.epoch, 0))
             for rows, pairs in self._batches():
                 total, on_labels, mu = self._step(rows, pairs)
                 losses[pairs is not None].append(total)
                 label_losses += [] if on_labels is None else [on_labels]
-                moments.append(torch.stack(torch.var_mean(mu, 0, correction=0)))
-                sizes.append(len(mu))
-        variance, mean = torch.stack(moments).cpu().double().unbind(1)  # (steps, V, L) each
-        weight = torch.tensor(sizes, dtype=torch.float64)[:, None, None] / sum(sizes)
-        center = (weight * mean).sum(0)
-        spread = (weight * (variance + (mean - center).square())).sum(0).sqrt()
-        self.latent_mean, self.latent_std = center.float(), spread.float()
+                mus.append(mu)
+                if len(mus) == MOMENTS_STEPS:
+                    moments.append(_moments(mus))
+                    mus = []
+        moments += [_moments(mus)] if mus else []
+        self.latent_mean, self.latent_std = _mean_std(moments)
         values = {
             "loss_labeled_batches": losses[True],
             "loss_unlabeled_batches": losses[False],
@@ -479,9 +486,9 @@ class _Trainer:
         """Write a checkpoint, complete or not at all."""
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         tensors |= {"latent.mean": self.latent_mean, "latent.std": self.latent_std}
-        for kind, optimizer in self._optimizers().items():
-            for k, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"{kind}.{k}.{key}": value for key, value in state.items()}
+        for kind, adam in self._adams().items():
+            for entry, vectors in adam.state().items():
+                tensors |= {f"{kind}.{k}.{entry}": vector for k, vector in enumerate(vectors)}
         about = {
             "key": _key(self.name, self.seed, self.data, self.settings),
             "epoch": self.epoch,
@@ -505,12 +512,10 @@ class _Trainer:
         """Go back to where a checkpoint was written."""
         tensors, about = _read(checkpoint, _key(self.name, self.seed, self.data, self.settings))
         self.model.load_state_dict(_part(tensors, "model"))  # copies into the flat vectors
-        for kind, optimizer in self._optimizers().items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _part(tensors, kind).items():
-                index, entry = key.split(".", 1)
-                state.setdefault(int(index), {})[entry] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for kind, adam in self._adams().items():
+            for entry, vectors in adam.state().items():
+                for k, vector in enumerate(vectors):
+                    vector.copy_(tensors[f"{kind}.{k}.{entry}"])
         self.latent_mean, self.latent_std = tensors["latent.mean"], tensors["latent.std"]
         self.epoch = about["epoch"]
         self.history = [(epoch, metric, value) for epoch, metric, value in about["history"]]
@@ -520,33 +525,29 @@ class _Trainer:
         self, rows: Tensor, pairs: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """One step on a batch; pairs are positions of networks and images, None if unlabeled."""
-        adjacency, operations = self.data.adjacency[rows], self.data.operations[rows]
-        mu, log_std = self.vae.encode(adjacency, operations)
-        z = self.vae.sample(mu, log_std)
-        total = loss(self.vae.decode(z), adjacency, operations, mu, log_std)
-        on_labels = None
-        optimizer, flat = self.unlabeled, self.flat[:1]
+        vertices, width = self.data.operations.shape[1:]
+        batch = self.cells[rows].to(self.data.adjacency.dtype)
+        adjacency = batch[:, : vertices**2].view(-1, vertices, vertices)
+        operations = batch[:, vertices**2 :].view(-1, vertices, width)
+        adam, label_loss = self.unlabeled, None
         if pairs is not None and self.labeled:
-            on_labels = self._label_loss(z, *pairs)
-            total = total + self.settings.labeled_weight * on_labels
-            optimizer, flat = self.labeled, self.flat
-        for vector in self.flat:
-            vector.grad.zero_()  # type: ignore[union-attr]
-        total.backward()
-        nn.utils.clip_grad_norm_(flat, self.settings.clip)
-        optimizer.step()
-        return (
-            total.detach(),
-            None if on_labels is None else on_labels.detach(),
-            mu.detach(),
+            adam, label_loss = self.labeled, partial(self._label_loss, pairs)
+            _gradient(self.flat[1]).zero_()
+        total, mu, on_labels = arch2vec_gradient.step(
+            self.plan, adjacency, operations, label_loss, self.settings.labeled_weight
         )
+        _adam_step(adam, self.settings)
+        return total, on_labels, mu
 
-    def _label_loss(self, z: Tensor, networks: Tensor, images: Tensor) -> Tensor:
+    def _label_loss(self, pairs: tuple[Tensor, Tensor], z: Tensor) -> Tensor:
+        networks, images = pairs
         labeled = self.data.labeled
         if isinstance(self.model, AccuracyModel):
             return nn.functional.mse_loss(self.model.predict(z), labeled.accuracy[networks])
         assert isinstance(self.model, IOModel)
-        predicted = self.model.predict(z, self.model.image_features(labeled.pixels[images]))
+        with torch.autocast(z.device.type, torch.bfloat16, self.settings.mixed_precision):
+            features = self.model.image_features(labeled.pixels[images])
+        predicted = self.model.predict(z, features.to(z.dtype))
         return nn.functional.mse_loss(predicted, labeled.outputs[networks, images])
 
     def _watched(self) -> dict[str, Labeled]:
@@ -579,11 +580,8 @@ class _Trainer:
         for is_labeled, k in batch_order(len(pairs), len(cells), *lengths):
             yield (rows[k], pairs[k]) if is_labeled else (cells[k], None)
 
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+    def _adams(self) -> dict[str, "_Adam"]:
         return {"unlabeled": self.unlabeled} | ({"labeled": self.labeled} if self.labeled else {})
-
-    def _adam(self, vectors: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(vectors, lr=self.settings.learning_rate, fused=True)
 
     def _record(self, metric: str, value: float) -> None:
         self.history.append((self.epoch, metric, value))
@@ -599,6 +597,76 @@ def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
         parameter.data = value.view_as(parameter)
         parameter.grad = gradient.view_as(parameter)
     return vector
+
+
+class _Adam(NamedTuple):
+    """Parameter vectors, their gradients, and what Adam remembers of them."""
+
+    vectors: list[Tensor]
+    gradients: list[Tensor]
+    exp_avg: list[Tensor]
+    exp_avg_sq: list[Tensor]
+    step: list[Tensor]
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """What a checkpoint keeps."""
+        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "step": self.step}
+
+
+def _adam(vectors: list[nn.Parameter]) -> _Adam:
+    first, second = ([torch.zeros_like(vector.detach()) for vector in vectors] for _ in range(2))
+    steps = [vector.new_zeros((), dtype=torch.float32) for vector in vectors]
+    gradients = [_gradient(vector) for vector in vectors]
+    return _Adam([vector.detach() for vector in vectors], gradients, first, second, steps)
+
+
+@torch.no_grad()
+def _adam_step(adam: _Adam, settings: Settings) -> None:
+    """A step of Adam on the clipped gradient.
+
+    The kernel of `torch.optim.Adam(fused=True)`, called without the bookkeeping around it, which
+    takes as long; it divides by a scale, so that clipping needs no pass of its own.
+    """
+    norms = [torch.linalg.vector_norm(gradient) for gradient in adam.gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
+    torch._foreach_add_(adam.step, 1)
+    torch._fused_adam_(
+        adam.vectors,
+        adam.gradients,
+        adam.exp_avg,
+        adam.exp_avg_sq,
+        [],
+        adam.step,
+        lr=settings.learning_rate,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=0.0,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=(norm + 1e-6).div_(settings.clip).clamp_(min=1).float(),
+    )
+
+
+def _gradient(vector: nn.Parameter) -> Tensor:
+    assert vector.grad is not None
+    return vector.grad
+
+
+def _moments(mus: list[Tensor]) -> tuple[Tensor, int]:
+    """Variance and mean of mus over cells, (2, V, L), and the number of cells."""
+    together = torch.cat(mus)
+    return torch.stack(torch.var_mean(together, 0, correction=0)), len(together)
+
+
+def _mean_std(moments: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over all parts, both (V, L)."""
+    variance, mean = torch.stack([part for part, _ in moments]).cpu().double().unbind(1)
+    sizes = torch.tensor([size for _, size in moments], dtype=torch.float64)
+    weight = (sizes / sizes.sum())[:, None, None]
+    center = (weight * mean).sum(0)
+    spread = (weight * (variance + (mean - center).square())).sum(0).sqrt()
+    return center.float(), spread.float()
 
 
 def _history(

@@ -1,5 +1,6 @@
 """A study of three tiny notebooks, to test the running of notebooks without waiting."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ class First(Parameters):
     size: int = Field(3, ge=1, le=10, description="how many numbers")
     data_file: str = Field("", description="a file")
 
-    def check(self) -> None:
+    def check(self, others: Mapping[str, Parameters]) -> None:
         if self.data_file and not Path(self.data_file).is_file():
             raise ValueError(f"first.data_file: there is no file {self.data_file}")
 

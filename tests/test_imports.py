@@ -17,7 +17,7 @@ FLOORS = [
     {"cells", "images", "parallel", "paper", "split"},
     {"table", "networks", "plots"},
     {"nasbench101", "pretraining", "io_dataset"},
-    {"benchmark", "models"},
+    {"benchmark", "fetch", "models"},
     {"evaluation"},
     {"training", "embeddings"},
     {"analysis", "search", "prediction"},

@@ -175,6 +175,27 @@ def test_steps_against_plain_pytorch(name):
         np.testing.assert_allclose(value, fast.model.state_dict()[key], atol=1e-7, err_msg=key)
 
 
+def test_half_the_bits_in_the_convolutions_give_nearly_the_same_loss():
+    found = []
+    for mixed in (False, True):
+        at_work = trainer(settings=replace(SMALL, mixed_precision=mixed))
+        at_work.model.train()
+        rows, pairs = next(batch for batch in at_work._batches() if batch[1] is not None)
+        torch.manual_seed(0)
+        found.append(at_work._step(rows, pairs)[1].item())
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], rel=0.03)
+
+
+def test_images_lie_with_their_channels_last_and_are_the_same():
+    labeled = small_data().labeled
+    pixels = torch.randn(6, 3, 8, 8)
+    moved = replace(labeled, pixels=pixels).to("cpu").pixels
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert moved[torch.tensor([4, 2])].is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(moved, pixels)
+
+
 def test_an_unlabeled_step_leaves_the_head_alone():
     at_work = trainer()
     at_work.model.train()

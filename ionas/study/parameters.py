@@ -29,8 +29,10 @@ class Parameters(BaseModel):
         "digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the folder in runs/"
     )
 
-    def check(self) -> None:
+    def check(self, others: Mapping[str, "Parameters"]) -> None:
         """Look at the data that these parameters name, cheaply, before anything runs.
+
+        `others` are the parameters of all notebooks that will run.
 
         Raises
         ------
@@ -47,6 +49,9 @@ class SearchSpace(Parameters):
     """01: the cells, the table, the split (paper: Fig. 9, appendix C)."""
 
     table: str = Field("digits", description="digits, or the path of a .parquet or .csv table")
+    dataset: str = Field(
+        "", description="whose accuracies, if the table has those of several data sets"
+    )
     seed: int = Field(1, ge=0, description="seed of the split")
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the cells in the validation part"
@@ -54,11 +59,11 @@ class SearchSpace(Parameters):
     labeled_train: int = Field(160, ge=2, description="labeled networks of the train part")
     labeled_validation: int = Field(30, ge=2, description="labeled networks of the validation part")
 
-    def check(self) -> None:
+    def check(self, others: Mapping[str, Parameters]) -> None:
         """Look whether the table is there and has the columns it needs."""
         from ionas.table import check_table
 
-        check_table(self.table)
+        check_table(self.table, self.dataset)
 
     def data(self) -> list[Path]:
         """The file of the table, if it is not an embedded one."""
@@ -88,7 +93,7 @@ class Pretraining(Parameters):
     jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 
-    def check(self) -> None:
+    def check(self, others: Mapping[str, Parameters]) -> None:
         """Look whether the folder of the images is there and has the layout it needs."""
         if self.images != "digits":
             from ionas.images import check_source
@@ -183,6 +188,9 @@ class Reinforce(Parameters):
     seed: int = Field(1, ge=0, description="seed of the runs and of the bootstrap")
     training_seed: int = Field(1, ge=0, description="which training the embeddings come from")
     runs: int = Field(100, ge=2, description="runs of every search")
+    cost: Literal["time", "evaluations"] = Field(
+        "time", description="what a search pays for a cell: its training time, or 1 each"
+    )
     budget: float = Field(
         0.0,
         ge=0,
@@ -198,6 +206,24 @@ class Reinforce(Parameters):
     hidden: int = Field(128, ge=1, description="width of the policy's LSTM cell")
     learning_rate: float = Field(0.01, gt=0, description="of Adam")
     jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+
+    def check(self, others: Mapping[str, Parameters]) -> None:
+        """Look whether the table, if it is read in the same run, has what a search needs."""
+        space = others.get("search_space")
+        if not isinstance(space, SearchSpace):
+            return
+        from ionas.table import check_table
+
+        columns = check_table(space.table, space.dataset)
+        rest = [f"--only {STAGES[name].number}" for name in others if name != "reinforce"]
+        mend = f"leave notebook 06 out: {' '.join(rest)}"
+        if "validation_accuracy" not in columns:
+            raise ValueError(f"{space.table} has no validation_accuracy, which 06 needs; {mend}")
+        if self.cost == "time" and "training_time" not in columns:
+            raise ValueError(
+                f"{space.table} has no training_time, by which 06 charges a search; let it count "
+                f"trainings instead: --set reinforce.cost=evaluations, or {mend}"
+            )
 
 
 class PerformancePrediction(Parameters):

@@ -401,7 +401,7 @@ def _check(study: Study, parameters: Mapping[str, Parameters], chosen: Sequence[
     for name in chosen:
         if not study.source(name).is_file():
             raise InvalidParameters(f"there is no notebook {study.source(name)}")
-        parameters[name].check()
+        parameters[name].check({key: parameters[key] for key in chosen})
         provenance.pick_device(getattr(parameters[name], "device", "cpu"))
         try:
             provenance.imported_modules(provenance.notebook_code(study.source(name)))
