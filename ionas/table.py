@@ -479,7 +479,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
             ".parquet or .csv file"
         )
     try:
-        return pq.ParquetFile(path, read_dictionary=["operations"])
+        return pq.ParquetFile(path)
     except pa.ArrowException as error:
         raise InvalidTable(f"{path} is not a Parquet file ({error})") from error
 
@@ -502,6 +502,8 @@ def _read_file(path: Path) -> tuple[dict[str, list[str]], pd.DataFrame, dict[str
     names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
     _check_columns(path, names)
     try:
+        if not pa.types.is_nested(file.schema_arrow.field("operations").type):
+            file = pq.ParquetFile(path, read_dictionary=["operations"])
         numbers = file.read([name for name in names if name not in IDENTITY])
         frame = numbers.to_pandas(split_blocks=True, self_destruct=True).reset_index(drop=True)
         # One column after the other: each is freed before the next one.
