@@ -504,10 +504,12 @@ def _read_file(path: Path) -> tuple[dict[str, list[str]], pd.DataFrame, dict[str
     try:
         if not pa.types.is_nested(file.schema_arrow.field("operations").type):
             file = pq.ParquetFile(path, read_dictionary=["operations"])
-        numbers = file.read([name for name in names if name not in IDENTITY])
-        frame = numbers.to_pandas(split_blocks=True, self_destruct=True).reset_index(drop=True)
         # One column after the other: each is freed before the next one.
         identity = {n: _listed(file.read([n])[n]) for n in IDENTITY if n in names}
+        pa.default_memory_pool().release_unused()
+        others = [n for n in names if n not in IDENTITY and not n.startswith("__index_level_")]
+        columns = {n: file.read([n])[n].to_pandas() for n in others}
+        frame = pd.DataFrame(columns, range(file.metadata.num_rows), copy=False)
         about = dict(json.loads(metadata.get(b"ionas", b"{}")))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidTable(f"{path} is damaged ({error})") from error
