@@ -226,7 +226,8 @@ def _assemble(path: Path, content: _Content) -> Table:
         )
     keys = np.array(content.keys)
     counts = np.bincount(keys, minlength=len(names) * len(EPOCHS)).reshape(-1, len(EPOCHS))
-    budgets, repeats = np.flatnonzero(counts.any(0)), counts.max()
+    budgets = np.flatnonzero(counts.any(0))
+    repeats = int(np.bincount(counts[counts > 0]).argmax())
     if len(wrong := np.flatnonzero((counts[:, budgets] != repeats).any(1))):
         found = dict(zip(EPOCHS, counts[wrong[0]].tolist(), strict=True))
         raise InvalidRecord(

@@ -513,8 +513,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
             ".parquet or .csv file"
         )
     try:
-        names = set(pq.read_schema(path).names)
-        return pq.ParquetFile(path, read_dictionary=sorted(names & {"operations"}))
+        return pq.ParquetFile(path)
     except pa.ArrowException as error:
         raise InvalidTable(f"{path} is not a Parquet file ({error})") from error
 
@@ -537,10 +536,17 @@ def _read_file(path: Path) -> tuple[dict[str, list[str]], pd.DataFrame, dict[str
     names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
     _check_columns(path, names)
     try:
-        numbers = file.read([name for name in names if name not in TEXTS])
-        frame = numbers.to_pandas(split_blocks=True, self_destruct=True).reset_index(drop=True)
+        plain = "operations" in names and not pa.types.is_nested(
+            file.schema_arrow.field("operations").type
+        )
+        if plain:
+            file = pq.ParquetFile(path, read_dictionary=["operations"])
         # One column after the other: each is freed before the next one.
         identity = {n: _listed(file.read([n])[n]) for n in TEXTS if n in names}
+        pa.default_memory_pool().release_unused()
+        others = [n for n in names if n not in TEXTS and not n.startswith("__index_level_")]
+        columns = {n: file.read([n])[n].to_pandas() for n in others}
+        frame = pd.DataFrame(columns, range(file.metadata.num_rows), copy=False)
         about = dict(json.loads(metadata.get(b"ionas", b"{}")))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidTable(f"{path} is damaged ({error})") from error
