@@ -209,8 +209,10 @@ def book(
 ) -> None:
     """Build the book from a run."""
     from ionas.study import book as builder
+    from ionas.study.publish import find
 
-    _existing_run(run)
+    if find(run) is None:
+        _existing_run(run)
     try:
         index = builder.build(run)
     except (ValueError, OSError) as error:

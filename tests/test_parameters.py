@@ -29,7 +29,7 @@ def profile(folder: Path, text: str) -> str:
 
 
 def test_the_profiles_of_the_package_are_valid() -> None:
-    assert profiles() == ["digits", "paper", "tiny"]
+    assert profiles() == ["digits", "laptop", "paper", "tiny"]
     defaults = {name: notebook.model(run="digits") for name, notebook in STAGES.items()}
     assert resolve("digits") == defaults
     assert all(parameters.run == "tiny" for parameters in resolve("tiny").values())

@@ -15,9 +15,10 @@ from ionas import prediction, search
 from ionas.paper import ITEMS, TOGETHER, paper_claims, paper_values, where
 from ionas.plots import MODEL_LABELS
 from ionas.study import execute
+from ionas.study.facts import differences, images_title
 from ionas.study.folders import RunFolder
 from ionas.study.parameters import STAGES
-from ionas.study.publish import Publication, differences, images_title
+from ionas.study.publish import Publication
 
 NASBENCH101_CELLS = 423_624
 REPRODUCED, SAME_ORDER, NOT_REPRODUCED, NOT_RUN = VERDICTS = (

@@ -19,25 +19,24 @@ import yaml
 
 from ionas.study import provenance
 from ionas.study import run as runner
+from ionas.study.facts import DATA, RECORD, missing_notebooks, nearest_profile, table_facts
 from ionas.study.folders import (
     RunFolder,
+    project_root,
     read_json,
     results_folder,
     runs_folder,
     write_json,
     write_text,
 )
-from ionas.study.parameters import STAGES, nearest, profiles, resolve
+from ionas.study.parameters import STAGES, nearest, resolve
 
-RECORD = "publication.json"
 LIMIT_MB = 2.0
-DATA = ("table", "images_path")  # parameters that name files on one's own disk
 MODELS = ("networks", "checkpoints")  # folders that are never published
 MOST_FILES = 100  # in a folder that is published
 SPLIT = "search_space/split.parquet"
 TARGETS = "io_dataset/targets.safetensors"
 HALVED = (TARGETS, "embedding_training/embeddings.safetensors")
-CIFAR10_JPEG = "cifar10-images"  # the file that holds CIFAR-10 encoded anew
 
 
 class PublicationError(ValueError):
@@ -72,7 +71,7 @@ class Publication:
     @property
     def missing(self) -> list[str]:
         """Notebooks that it lacks."""
-        return [n.stem for stage, n in STAGES.items() if self.run.manifest(stage) is None]
+        return missing_notebooks(self.run)
 
 
 def publish(run: str, name: str = "", partial: bool = False, limit: float = LIMIT_MB) -> Path:
@@ -186,75 +185,17 @@ def read(path: Path) -> Publication:
     return Publication(path, record)
 
 
+def find(text: str) -> Path | None:
+    """Folder of the publication that a text is the path of, from here or from the book."""
+    for path in (Path(text), project_root() / text):
+        if (path / RECORD).is_file():
+            return path.absolute()
+    return None
+
+
 def published() -> list[Publication]:
     """All publications in results/, by name."""
     return [read(path.parent) for path in sorted(results_folder().glob(f"[!.]*/{RECORD}"))]
-
-
-def table_facts(run: RunFolder) -> dict[str, Any]:
-    """What is said of a run's table: name, number of cells, and of cells with each value.
-
-    Also `cells_sha256`, the hash of the graph hashes of its cells in ascending order.
-    """
-    path = run.stage("search_space") / "table.parquet"
-    if not path.is_file():
-        return (read_json(run.path / RECORD) or {}).get("table", {})
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    from ionas.table import FIELDS
-
-    stored = pq.read_schema(path)
-    frame = pd.read_parquet(path, columns=["hash", *(f for f in FIELDS if f in stored.names)])
-    about = json.loads((stored.metadata or {}).get(b"ionas", b"{}"))
-    return {
-        "name": about.get("name", "unnamed"),
-        "cells": len(frame),
-        "known": {field: int(frame[field].notna().sum()) for field in frame if field != "hash"},
-        "searchable": int(
-            frame.reindex(columns=["validation_accuracy", "training_time"])
-            .notna()
-            .all(axis=1)
-            .sum()
-        ),
-        "cells_sha256": provenance.text_hash("\n".join(sorted(frame["hash"]))),
-    }
-
-
-def images_title(parameters: Mapping[str, Any]) -> str:
-    """Name of the images that parameters of notebook 02 choose."""
-    path = Path(parameters["images_path"])
-    if parameters["images"] != "folder":
-        return {"digits": "scikit-learn's digits", "cifar10": "CIFAR-10"}[parameters["images"]]
-    return "CIFAR-10 (JPEG re-encoded)" if path.stem == CIFAR10_JPEG else path.stem
-
-
-def nearest_profile(run: RunFolder) -> tuple[str, list[str]]:
-    """Profile from which the parameters of a run differ least, and those that differ."""
-    found = {profile: differences(run, profile) for profile in profiles()}
-    profile = min(found, key=lambda name: sum(map(len, found[name].values())))
-    return profile, [
-        f"{stage}.{parameter} = {here!r}"
-        for stage, changes in found[profile].items()
-        for parameter, (here, _) in changes.items()
-    ]
-
-
-def differences(run: RunFolder, profile: str) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """Stage -> parameter -> its value in a run and in a profile, where these differ.
-
-    Where the data come from, the number of processes and the device do not count.
-    """
-    found, free = {}, ("images", *DATA, *provenance.NOT_INPUTS)
-    for stage, parameters in resolve(profile).items():
-        here = (run.manifest(stage) or {}).get("parameters", {})
-        there = parameters.model_dump(mode="json")
-        found[stage] = {
-            name: (here[name], value)
-            for name, value in there.items()
-            if name in here and here[name] != value and name not in free
-        }
-    return found
 
 
 def _copy(run: RunFolder, stage: str, new: Path, limit: float) -> dict[str, dict[str, Any]]:

@@ -17,15 +17,14 @@ from safetensors.torch import save_file as save_tensors
 from ionas.images import load_images, subset
 from ionas.study import provenance
 from ionas.study import run as runner
+from ionas.study.facts import DATA, images_title
 from ionas.study.folders import RunFolder, project_root, read_json, runs_folder, write_json
 from ionas.study.parameters import STAGES, InvalidParameters, Parameters, parse_overrides, resolve
 from ionas.study.publish import (
-    DATA,
     SPLIT,
     TARGETS,
     Publication,
     PublicationError,
-    images_title,
     read,
 )
 from ionas.table import load_table
