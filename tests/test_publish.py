@@ -150,8 +150,8 @@ def test_results_that_do_not_belong_together_are_refused(tiny_copy: Path, result
 
 
 def test_what_cannot_be_published_is_named(tiny_copy: Path, results: Path) -> None:
-    with pytest.raises(publish.PublicationError, match="no run 'tyni'; did you mean 'tiny'"):
-        publish.publish("tyni")
+    with pytest.raises(publish.PublicationError, match="no run 'tinyy'; did you mean 'tiny'"):
+        publish.publish("tinyy")
     with pytest.raises(publish.PublicationError, match="cannot name a folder"):
         publish.publish("tiny", "../elsewhere")
     (results / "mine").mkdir(parents=True)

@@ -101,7 +101,8 @@ def publish(run: str, name: str = "", partial: bool = False, limit: float = LIMI
         raise PublicationError(f"{name!r} cannot name a folder; use letters, digits and . _ -")
     if not source.path.is_dir():
         there = [p.name for p in runs_folder().glob("*") if p.is_dir()]
-        raise PublicationError(f"there is no run {run!r}{nearest(run, there)}")
+        mend = nearest(run, there) if there else "; make one with: ionas run"
+        raise PublicationError(f"there is no run {run!r}{mend}")
     if target.exists() and not (target / RECORD).is_file():
         raise PublicationError(f"{target} is there and is no publication; give another --name")
     new, old = (target.with_name(f".{target.name}.{end}") for end in ("new", "old"))

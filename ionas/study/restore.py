@@ -84,7 +84,11 @@ def restore(source: Path, overrides: Sequence[str] = (), name: str = "") -> tupl
                 if not runner.restored_differs(target, stage, manifest, inputs):
                     continue
             print(f"restoring {STAGES[stage].stem} from {source}", flush=True)
-            _restore_stage(publication, stage, target, parameters[stage], inputs)
+            try:
+                _restore_stage(publication, stage, target, parameters[stage], inputs)
+            except BaseException:
+                shutil.rmtree(target.partial(stage), ignore_errors=True)
+                raise
     return str(profile), target.name
 
 
