@@ -111,8 +111,8 @@ def judged_claims(run: RunFolder | None) -> pd.DataFrame:
         `embedding`, `against`, `claim`; `here` and `there`, (mean, low, high) of both; `verdict`.
     """
     claims = paper_claims()
-    path = run.stage("reinforce") / "curves.parquet" if run else None
-    if path is None or not path.is_file():
+    path = _curves(run) if run else None
+    if path is None:
         return claims.assign(here=None, there=None, verdict=NOT_RUN)
     curves = pd.read_parquet(path)
     within = curves["time"] <= claims.attrs["budget"] * (1 + OVERLAP)
@@ -158,7 +158,7 @@ def run_values(run: RunFolder) -> pd.DataFrame:
         table["column"] = table["size"].astype(str)
         for item, metric in (("Table 6", "pearson"), ("Table 7", "rmse")):
             add(item, table[table["metric"] == metric])
-    if _artifact(run, "reinforce", "curves.parquet"):
+    if _curves(run):
         budget = (run.manifest("reinforce") or {})["parameters"]["budget"]
         share = _glued(run.stage("reinforce") / "executed.ipynb").get("shift_share")
         if budget and share is not None:
@@ -258,6 +258,13 @@ def _apart(low: float, high: float, other_low: float, other_high: float) -> bool
 def _artifact(run: RunFolder, stage: str, file: str) -> Path | None:
     path = run.stage(stage) / file
     return path if run.manifest(stage) and path.is_file() else None
+
+
+def _curves(run: RunFolder) -> Path | None:
+    """Curves of searches that paid in time, as the paper's did."""
+    parameters = (run.manifest("reinforce") or {}).get("parameters", {})
+    in_time = parameters.get("cost", "time") == "time"
+    return _artifact(run, "reinforce", "curves.parquet") if in_time else None
 
 
 def _seconds(folder: Path) -> pd.DataFrame:

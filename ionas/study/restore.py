@@ -150,7 +150,7 @@ def _restore_search_space(publication: Publication, folder: Path, parameters: An
     """Make table and split whole again, the table from the file that the parameters name."""
     notes, path, facts = [], folder / "table.parquet", publication.record["table"]
     if not path.is_file():
-        load_table(parameters.table).write(path)
+        load_table(parameters.table, parameters.dataset).write(path)
         manifest = publication.run.manifest("search_space") or {}
         if provenance.data_hash(Path(parameters.table)) not in manifest["inputs"]["data"].values():
             notes.append(
