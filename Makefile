@@ -22,6 +22,7 @@ help:
 	@echo 'make test    lint, types, tests, a tiny study from end to end, its book'
 	@echo 'make clean   remove the built book and caches; make clean-all: .venv and runs, too'
 	@echo 'make book PROFILE=tiny   the same book from a study of one minute'
+	@echo 'make book RUN=results/laptop   the book of what was published there; runs nothing'
 	@echo 'make book PYTHON=/path/to/python3.12   with that Python (3.11, 3.12 or 3.13)'
 
 setup: $(INSTALLED)
@@ -39,11 +40,17 @@ $(INSTALLED): requirements.lock pyproject.toml
 		--no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
+# With RUN nothing is run: the book of a run, or of a publication, as it is.
 book: setup
+ifdef RUN
+	$(SAY) 'building the book of $(RUN)'
+	@$(BIN)/ionas book "$(RUN)"
+else
 	$(SAY) 'running the study: only notebooks of which an input has changed'
 	@$(BIN)/ionas run --profile $(PROFILE)
 	$(SAY) 'building the book'
 	@$(BIN)/ionas book $(notdir $(basename $(PROFILE)))
+endif
 
 test: setup lint tiny unit
 	$(SAY) 'all passed; to look at: the tiny study and its book'

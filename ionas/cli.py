@@ -65,12 +65,25 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
     backend: Backend = "processes",
     scheduler: Scheduler = "",
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RESULTS",
+            help="Go on at notebook 04 with the IO dataset of a publication, say results/laptop; "
+            "its parameters are the profile.",
+        ),
+    ] = None,
 ) -> None:
     """Run the notebooks of which an input has changed."""
     from ionas.study import run as runner
 
     _compute_on(backend, scheduler)
     try:
+        if source:
+            from ionas.study.restore import restore
+
+            profile, name = restore(source, overrides or [], name)
         folder = runner.run(profile, overrides or [], only or [], name, jobs, force)
     except runner.RunError as error:
         _fail(str(error), 1)
@@ -149,11 +162,57 @@ def status(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digit
 
 
 @app.command()
-def book(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digits") -> None:
+def publish(
+    run: Annotated[str, typer.Argument(help="Folder in runs/.")],
+    name: Annotated[str, typer.Option(help="Folder in results/; by default that of the run.")] = "",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Publish although notebooks are missing.")
+    ] = False,
+    limit: Annotated[
+        float, typer.Option(min=0, metavar="MB", help="Larger files are left out and listed.")
+    ] = 2.0,
+) -> None:
+    """Write the small results of a run to results/, to be committed."""
+    from ionas.study import publish as publisher
+    from ionas.study.run import RunError
+
+    try:
+        publication = publisher.read(publisher.publish(run, name, partial, limit))
+    except (ValueError, OSError, RunError) as error:
+        _fail(str(error), 1)
+    files, left_out = (publication.record[key] for key in ("files", "left_out"))
+    size = sum(entry["size"] for entry in files.values()) / 1e6
+    typer.echo(f"published: {_shown(publication.path)}, {len(files)} files, {size:.1f} MB")
+    for stem in publication.missing:
+        typer.echo(f"not run: {stem}")
+    for file, entry in left_out.items():
+        typer.echo(f"left out: {file}, {entry['files']} files, {entry['size'] / 1e6:.1f} MB")
+
+
+@app.command()
+def compare() -> None:
+    """Print the paper's figures beside those of every published run, as Markdown."""
+    from ionas.study.compare import beside_the_paper
+    from ionas.study.publish import published
+
+    try:
+        typer.echo(beside_the_paper(published()))
+    except (ValueError, OSError) as error:
+        _fail(str(error), 1)
+
+
+@app.command()
+def book(
+    run: Annotated[
+        str, typer.Argument(help="Folder in runs/, or a publication, say results/laptop.")
+    ] = "digits",
+) -> None:
     """Build the book from a run."""
     from ionas.study import book as builder
+    from ionas.study.publish import find
 
-    _existing_run(run)
+    if find(run) is None:
+        _existing_run(run)
     try:
         index = builder.build(run)
     except (ValueError, OSError) as error:

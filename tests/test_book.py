@@ -15,9 +15,9 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ionas.study import book, execute
+from ionas.study import book, execute, publish
 from ionas.study.folders import RunFolder, project_root, write_text
-from ionas.study.parameters import STAGES
+from ionas.study.parameters import STAGES, find_stage, resolve
 from ionas.study.provenance import file_hash
 
 DRAWN = "chart => chart.querySelector('.main-svg')"
@@ -58,7 +58,10 @@ def put(run: RunFolder, stem: str, notebook: NotebookNode) -> None:
     folder = run.stage(stem.partition("_")[2])
     write_text(run.notebooks / f"{stem}.ipynb", execute.text(notebook))
     write_text(folder / "executed.ipynb", execute.text(notebook))
+    parameters = resolve("tiny", run="small")[find_stage(stem).name]
     manifest = {
+        "parameters": parameters.model_dump(mode="json"),
+        "seeds": {},
         "wall_time_s": 2.0,
         "peak_memory_mb": 100.0,
         "machine": "M",
@@ -89,6 +92,22 @@ def test_findings_stand_under_a_link_to_their_section(small_run: RunFolder) -> N
     assert text == f"before\n\n{link}\n\n{said}\n\nafter"
     with pytest.raises(book.BookError, match="names no notebook"):
         book.fill("<!-- findings: 09_nothing -->", small_run, executed)
+
+
+def test_what_is_glued_from_a_notebook_that_was_not_run_is_said(small_run: RunFolder) -> None:
+    executed = {"01_search_space": a_notebook(), "06_reinforce": None}
+    there = "{glue:text}`../notebooks/01_search_space.ipynb::cells:.1f`"
+    gone = "{glue:}`../notebooks/06_reinforce.ipynb::runs`"
+    text = book.fill(f"{there} {gone} <!-- findings: 06_reinforce -->", small_run, executed)
+    assert text == f"{there} (not run) This notebook has not been run."
+
+
+def test_the_page_of_the_benchmark_is_about_the_shipped_table(small_run: RunFolder) -> None:
+    from ionas.table import embedded, signal
+
+    table = embedded("digits")
+    text = book.fill("<!-- digits: cells , --> <!-- digits: ratio .2f -->", small_run, {})
+    assert text == f"{len(table):,} {signal(table)['ratio']:.2f}"
 
 
 def test_times_are_those_of_the_run(small_run: RunFolder) -> None:
@@ -174,6 +193,21 @@ def html(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return book.build(tiny_run.name, output).parent
 
 
+@pytest.fixture(scope="session")
+def partial_html(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built book of a publication that lacks notebooks 04 and 06."""
+    folder = tmp_path_factory.mktemp("partial")
+    shutil.copytree(tiny_run, folder / "runs" / "tiny")
+    for name in ("output_features", "reinforce"):
+        shutil.rmtree(folder / "runs" / "tiny" / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IONAS_RUNS", str(folder / "runs"))
+        patch.setenv("IONAS_RESULTS", str(folder / "results"))
+        publication = publish.publish("tiny", "some", partial=True)
+        shutil.rmtree(folder / "runs")
+        return book.build(str(publication), folder).parent
+
+
 class Page(HTMLParser):
     """Links, sources and anchors of an HTML page."""
 
@@ -233,6 +267,26 @@ def test_every_notebook_is_in_the_book_with_its_downloads(html: Path) -> None:
 @pytest.mark.slow
 def test_no_link_image_or_anchor_is_broken(html: Path) -> None:
     assert not broken_links(html)
+
+
+@pytest.mark.slow
+def test_a_partial_publication_says_everywhere_what_it_lacks(partial_html: Path) -> None:
+    assert not broken_links(partial_html)
+    index = (partial_html / "book" / "index.html").read_text("utf-8")
+    lacks = "04_output_features, 06_reinforce"
+    assert lacks in index
+    assert "scikit-learn" in index
+    for stage in STAGES.values():
+        text = (partial_html / "notebooks" / f"{stage.stem}.html").read_text("utf-8")
+        lacking = stage.stem in lacks
+        assert ("has not been run at the scale of the published run" in text) == lacking
+        assert (f"It is partial, without {lacks}" in text) != lacking
+        assert ("as it was executed" in text) != lacking
+    beside = (partial_html / "book" / "paper_beside_ours.html").read_text("utf-8")
+    assert f"some (partial, without {lacks})" in beside
+    assert beside.count("This notebook has not been run.") == 2
+    times = (partial_html / "book" / "running.html").read_text("utf-8")
+    assert times.count("<p>not run</p>") == 2
 
 
 @pytest.mark.slow

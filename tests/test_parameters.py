@@ -29,7 +29,7 @@ def profile(folder: Path, text: str) -> str:
 
 
 def test_the_profiles_of_the_package_are_valid() -> None:
-    assert profiles() == ["digits", "paper", "tiny"]
+    assert profiles() == ["digits", "laptop", "paper", "tiny"]
     defaults = {name: notebook.model(run="digits") for name, notebook in STAGES.items()}
     assert resolve("digits") == defaults
     assert all(parameters.run == "tiny" for parameters in resolve("tiny").values())
@@ -119,3 +119,21 @@ def test_every_stage_reads_only_earlier_ones() -> None:
     for position, notebook in enumerate(STAGES.values()):
         assert set(notebook.upstream) <= set(names[:position])
         assert notebook.number == f"{position + 1:02d}"
+
+
+def test_laptop_is_the_paper_but_for_what_its_header_says() -> None:
+    laptop, paper = resolve("laptop", run="same"), resolve("paper", run="same")
+    changed = {
+        f"{stage}.{name}"
+        for stage, parameters in laptop.items()
+        for name, value in parameters
+        if value != getattr(paper[stage], name)
+    }
+    networks = ("images", "train_images", "channels", "cells_per_stack", "epochs", "augment")
+    assert changed == {
+        *(f"pretraining.{name}" for name in (*networks, "test_images", "learning_rate")),
+        "output_features.threshold",
+        "embedding_training.image_channels",
+        "embedding_training.head_hidden",
+        "performance_prediction.sizes",
+    }

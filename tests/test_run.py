@@ -245,7 +245,7 @@ def test_a_notebook_alone_needs_what_it_reads(fake: Fake) -> None:
 
 def test_two_processes_cannot_write_one_run(fake: Fake) -> None:
     with (
-        runner._lock(fake.folder),
+        runner.lock(fake.folder),
         pytest.raises(runner.RunError, match="another process is writing"),
     ):
         fake.run()

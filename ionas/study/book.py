@@ -19,9 +19,9 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from ionas.study import execute, provenance
+from ionas.study import execute, facts, provenance, publish
 from ionas.study.folders import RunFolder, project_root, runs_folder, write_text
-from ionas.study.parameters import STAGES, Notebook, profiles
+from ionas.study.parameters import STAGES, Notebook, find_stage, profiles
 
 CONFIGURATION = ("_config.yml", "_toc.yml")
 PROSE = (".md", ".bib", ".svg", ".png", ".css", ".js")
@@ -40,7 +40,7 @@ def build(run: str = "digits", output: Path | None = None) -> Path:
     Parameters
     ----------
     run
-        Name of a run whose notebooks are all executed.
+        Name of a run whose notebooks are all executed, or path of a publication.
     output
         Folder in which `_build` is made; by default the folder of the book.
 
@@ -53,9 +53,11 @@ def build(run: str = "digits", output: Path | None = None) -> Path:
     ------
     BookError
         If a notebook of the run is missing or is not what the run wrote, or if Sphinx warns.
+    PublicationError
+        If a publication is damaged. One that is partial has pages that say what has not been run.
     """
     folder = (output or project_root()) / "_build"
-    stage = stage_book(runs_folder() / run, folder)
+    stage = stage_book(publish.find(run) or runs_folder() / run, folder)
     _wipe_if_configured_anew(folder)
     print(f"building the book of the run {run!r} ...", flush=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -87,7 +89,7 @@ def stage_book(run_folder: Path, build_folder: Path) -> Path:
     Parameters
     ----------
     run_folder
-        `runs/NAME`.
+        `runs/NAME`, or `results/NAME`.
     build_folder
         `_build`; the pages go to its folder `stage`.
 
@@ -102,7 +104,12 @@ def stage_book(run_folder: Path, build_folder: Path) -> Path:
         If a notebook is missing, unfinished, or is not the one that the run wrote.
     """
     root, run = project_root(), RunFolder(run_folder)
-    executed = {stage.stem: executed_notebook(run, stage) for stage in STAGES.values()}
+    if (run_folder / facts.RECORD).is_file():
+        publish.read(run_folder)
+        read = published_notebook
+    else:
+        read = executed_notebook
+    executed = {notebook.stem: read(run, notebook) for notebook in STAGES.values()}
     wanted: dict[str, bytes] = {name: (root / name).read_bytes() for name in CONFIGURATION}
     for path in sorted((root / "book").rglob("*")):
         if path.is_file() and path.suffix in PROSE:
@@ -111,10 +118,14 @@ def stage_book(run_folder: Path, build_folder: Path) -> Path:
         text = wanted[name].decode()
         wanted[name] = fill(text, run, executed).encode()
     for stem, notebook in executed.items():
-        wanted[f"notebooks/{stem}.ipynb"] = execute.text(page(notebook, stem)).encode()
-        wanted[f"{DOWNLOADS}/executed/{stem}.ipynb"] = execute.text(notebook).encode()
         source = root / "notebooks" / f"{stem}.ipynb"
         wanted[f"{DOWNLOADS}/source/{stem}.ipynb"] = source.read_bytes()
+        if notebook is None:
+            shown = not_run(execute.read(source), stem, run)
+        else:
+            shown = page(notebook, stem, note(run, find_stage(stem), source))
+            wanted[f"{DOWNLOADS}/executed/{stem}.ipynb"] = execute.text(notebook).encode()
+        wanted[f"notebooks/{stem}.ipynb"] = execute.text(shown).encode()
     plotly = files("plotly").joinpath("package_data", "plotly.min.js")
     wanted["book/_static/plotly.min.js"] = plotly.read_bytes()
     stage = build_folder / "stage"
@@ -147,14 +158,60 @@ def executed_notebook(run: RunFolder, stage: Notebook) -> NotebookNode:
     return notebook
 
 
+def published_notebook(run: RunFolder, stage: Notebook) -> NotebookNode | None:
+    """Read one executed notebook of a publication, with the prose that its source has now.
+
+    None if it is not in the publication.
+    """
+    if run.manifest(stage.name) is None:
+        return None
+    source = execute.read(project_root() / "notebooks" / f"{stage.stem}.ipynb")
+    executed = execute.read(run.stage(stage.name) / "executed.ipynb")
+    return execute.with_prose(executed, source)
+
+
+def note(run: RunFolder, stage: Notebook, source: Path) -> str:
+    """What must be said above a notebook that was not simply run here; mostly nothing."""
+    manifest, parts = run.manifest(stage.name) or {}, []
+    if (run.path / facts.RECORD).is_file():
+        parts.append(f"Of the published run {{ref}}`{run.name} <about-the-run>`.")
+        if missing := facts.missing_notebooks(run):
+            parts.append(f"It is partial, without {', '.join(missing)}.")
+        code = provenance.json_hash(provenance.notebook_code(source))
+        if manifest["inputs"]["notebook"] != code:
+            parts.append("The code of this notebook has changed since; what was run is shown.")
+    if restored := manifest.get("restored"):
+        origin = f"Restored from the publication {restored['name']}; it was not run here."
+        parts += [origin, *(f"Note: {text}." for text in restored["notes"])]
+    return " ".join(parts)
+
+
+def not_run(source: NotebookNode, stem: str, run: RunFolder) -> NotebookNode:
+    """Make the page of a notebook that a publication lacks: its question, and a word on that."""
+    said = (
+        f"```{{admonition}} Not run\n:class: warning\nThis notebook has not been run at the scale "
+        f"of the published run {{ref}}`{run.name} <about-the-run>`.\n```"
+    )
+    link = f"{{download}}`its source <../{DOWNLOADS}/source/{stem}.ipynb>`"
+    texts = [source.cells[0].source, said, f"This notebook as a file: {link}"]
+    cells = [
+        {"cell_type": "markdown", "id": f"text-{number}", "metadata": {}, "source": text}
+        for number, text in enumerate(texts)
+    ]
+    return nbformat.from_dict({**source, "cells": cells})
+
+
 def _results(notebook: NotebookNode) -> list[tuple[str, Any]]:
     """Code and outputs of a notebook, without the prose around them."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [(cell.source, cell.outputs) for cell in cells]
 
 
-def page(notebook: NotebookNode, stem: str) -> NotebookNode:
-    """Make the page of an executed notebook: sizes and texts for pictures, links to files."""
+def page(notebook: NotebookNode, stem: str, said: str = "") -> NotebookNode:
+    """Make the page of an executed notebook: sizes and texts for pictures, links to files.
+
+    What is said of the notebook stands under its title.
+    """
     heading, cells = "", []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
@@ -169,24 +226,55 @@ def page(notebook: NotebookNode, stem: str) -> NotebookNode:
     )
     text = f":::{{div}} ionas-downloads\nThis notebook as a file: {links}\n:::"
     cells.append({"cell_type": "markdown", "id": "downloads", "metadata": {}, "source": text})
+    if said:
+        text = f"```{{note}}\n{said}\n```"
+        cells.insert(1, {"cell_type": "markdown", "id": "said", "metadata": {}, "source": text})
     return nbformat.from_dict({**notebook, "cells": cells})
 
 
-def fill(text: str, run: RunFolder, executed: Mapping[str, NotebookNode]) -> str:
+def fill(text: str, run: RunFolder, executed: Mapping[str, NotebookNode | None]) -> str:
     """Replace the marks of a prose page by what the run gives.
 
     `<!-- findings: STEM -->` becomes the findings of a notebook, `<!-- times of the run -->` a
-    table of what each notebook took.
+    table of what each notebook took, `<!-- about the run -->` one of what the run rests on,
+    `<!-- numbers beside the paper -->` the comparison of all published runs, and
+    `<!-- digits: NAME FORMAT -->` a fact of the embedded benchmark. What is glued from a notebook
+    that has not been run becomes these words.
     """
 
     def findings(match: re.Match[str]) -> str:
         stem = match[1]
         if stem not in executed:
             raise BookError(f"the mark {match[0]} names no notebook; there are: {list(executed)}")
-        return _findings(executed[stem], stem)
+        notebook = executed[stem]
+        return _findings(notebook, stem) if notebook else "This notebook has not been run."
+
+    def glued(match: re.Match[str]) -> str:
+        return "(not run)" if executed.get(match[1], True) is None else match[0]
 
     text = re.sub(r"<!-- findings: (\w+) -->", findings, text)
-    return text.replace("<!-- times of the run -->", _times(run))
+    text = re.sub(r"\{glue:\w*\}`[^`]*?(\w+)\.ipynb::[^`]*`", glued, text)
+    text = re.sub(r"<!-- digits: (\w+) (\S+) -->", _digits, text)
+    for mark, make in MARKS.items():
+        if mark in text:
+            text = text.replace(mark, make(run))
+    return text
+
+
+def _digits(match: re.Match[str]) -> str:
+    """One fact of the embedded benchmark, in a format."""
+    from ionas.table import embedded, signal
+
+    table = embedded("digits")
+    accuracy = table.values("test_accuracy")
+    known = {"cells": len(table), "least": accuracy.min(), "most": accuracy.max(), **signal(table)}
+    return format(known[match[1]], match[2])
+
+
+def _beside_the_paper(_: RunFolder) -> str:
+    from ionas.study.compare import beside_the_paper
+
+    return beside_the_paper(publish.published())
 
 
 def _findings(notebook: NotebookNode, stem: str) -> str:
@@ -210,13 +298,23 @@ def _times(run: RunFolder) -> str:
     lines = ["| Notebook | Seconds | Peak memory of a process, MB |", "|---|--:|--:|"]
     total, machines = 0.0, set()
     for stage in STAGES.values():
-        manifest = run.manifest(stage.name) or {}
-        seconds, memory = manifest.get("wall_time_s", 0.0), manifest.get("peak_memory_mb", 0.0)
+        manifest = run.manifest(stage.name)
+        if manifest is None:
+            lines.append(f"| {{doc}}`../notebooks/{stage.stem}` | not run | |")
+            continue
+        seconds, memory = manifest["wall_time_s"], manifest["peak_memory_mb"]
         total += seconds
-        machines.add(f"{manifest.get('machine', '')}, device {manifest.get('device', '')}")
+        machines.add(f"{manifest['machine']}, device {manifest['device']}")
         lines.append(f"| {{doc}}`../notebooks/{stage.stem}` | {seconds:.0f} | {memory:.0f} |")
     lines.append(f"| **all, one after the other** | **{total:.0f}** | |")
     return "\n".join(lines) + f"\n\nMachine: {'; '.join(sorted(machines))}."
+
+
+MARKS = {
+    "<!-- times of the run -->": _times,
+    "<!-- about the run -->": facts.about,
+    "<!-- numbers beside the paper -->": _beside_the_paper,
+}
 
 
 def _last_heading(cell: Mapping[str, Any]) -> str:

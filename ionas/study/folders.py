@@ -24,6 +24,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("IONAS_RUNS") or project_root() / "runs").absolute()
 
 
+def results_folder() -> Path:
+    """Folder of all publications: IONAS_RESULTS, else `results` beside the book."""
+    return Path(os.environ.get("IONAS_RESULTS") or project_root() / "results").absolute()
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The layout of `runs/NAME`."""

@@ -137,8 +137,8 @@ def run(
     study = Study(stages, notebooks or project_root() / "notebooks", folder)
     command = _command(profile, overrides, only, name, jobs)
     _check(study, parameters, chosen)
-    with _lock(folder), _interruptible():
-        _recover(study)
+    with lock(folder), _interruptible():
+        recover(study.run, study.stages)
         _check_upstream(study, chosen, command)
         try:
             _run_all(study, parameters, chosen, jobs or _cores(), force, command, console)
@@ -178,16 +178,38 @@ def reason_to_run(study: Study, name: str, inputs: Mapping[str, Any]) -> str:
     ------
     DamagedArtifact
         If a result file differs from what the manifest says.
+    RunError
+        If the stage was restored from a publication and is not what was restored: it is never run
+        in place of that. Code may change; what was published stands.
     """
     manifest = study.run.manifest(name)
     if manifest is None:
         return "it has not run yet"
+    if "restored" in manifest:
+        if problem := restored_differs(study.run, name, manifest, inputs):
+            raise RunError(
+                f"{study.stages[name].stem} was restored from the publication "
+                f"{manifest['restored']['name']!r}, and {problem}; "
+                "restore it again with --from, or give another --name"
+            )
+        return ""
     if changed := _changes(manifest["inputs"], inputs):
         return f"changed: {', '.join(changed)}"
     folder = study.run.stage(name)
     if broken := provenance.damaged(folder, {**manifest["outputs"], **manifest["notebook"]}):
         raise DamagedArtifact(folder / broken[0])
     return ""
+
+
+def restored_differs(
+    run: RunFolder, name: str, manifest: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> str:
+    """Say how a restored stage or what it rests on has changed, but for code; empty if not."""
+    code = {kind: manifest["inputs"][kind] for kind in ("notebook", "modules")}
+    if changed := _changes(manifest["inputs"], {**inputs, **code}):
+        return f"this has changed: {', '.join(changed)}"
+    broken = provenance.damaged(run.stage(name), {**manifest["outputs"], **manifest["notebook"]})
+    return f"{run.stage(name) / broken[0]} is not the file that was restored" if broken else ""
 
 
 class DamagedArtifact(RunError):
@@ -332,7 +354,7 @@ def _collect(study: Study, job: _Running) -> str:
     for leftover in ("stage.json", "log.txt", ".progress.json"):
         (folder / leftover).unlink(missing_ok=True)
     write_json(folder / "manifest.json", manifest)
-    _swap_in(study, job.name)
+    swap_in(study.run, job.name)
     return ""
 
 
@@ -356,9 +378,9 @@ def _problem(study: Study, job: _Running) -> str:
     )
 
 
-def _swap_in(study: Study, name: str) -> None:
+def swap_in(run: RunFolder, name: str) -> None:
     """Let a complete partial folder take the place of the last results."""
-    new, final = study.run.partial(name), study.run.stage(name)
+    new, final = run.partial(name), run.stage(name)
     old = final.with_name(f"{name}.old")
     if final.exists():
         final.replace(old)
@@ -366,10 +388,10 @@ def _swap_in(study: Study, name: str) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _recover(study: Study) -> None:
-    """Undo or complete a swap during which the process was killed."""
-    for name in study.stages:
-        final = study.run.stage(name)
+def recover(run: RunFolder, names: Iterable[str]) -> None:
+    """Undo or complete a swap of stages during which the process was killed."""
+    for name in names:
+        final = run.stage(name)
         old = final.with_name(f"{name}.old")
         if old.exists() and not final.exists():
             old.replace(final)
@@ -461,7 +483,7 @@ def _stop(jobs: Iterable[_Running]) -> None:
 
 
 @contextmanager
-def _lock(folder: RunFolder) -> Any:
+def lock(folder: RunFolder) -> Any:
     """Hold the run, so that no other process writes it."""
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.path / ".lock")

@@ -1,0 +1,352 @@
+"""The paper's figures beside those of published runs, each with a verdict by one stated rule.
+
+Numbers are compared only where the search space is the paper's own, NAS-Bench-101.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ionas import prediction, search
+from ionas.paper import ITEMS, TOGETHER, paper_claims, paper_values, where
+from ionas.plots import MODEL_LABELS
+from ionas.study import execute
+from ionas.study.facts import differences, images_title
+from ionas.study.folders import RunFolder
+from ionas.study.parameters import STAGES
+from ionas.study.publish import Publication
+
+NASBENCH101_CELLS = 423_624
+REPRODUCED, SAME_ORDER, NOT_REPRODUCED, NOT_RUN = VERDICTS = (
+    "reproduced",
+    "same order, other size",
+    "not reproduced",
+    "not run",
+)
+CLAIMS = "Figure 5"
+FIRST = ("search_space", "pretraining", "io_dataset")
+RESTS_ON = {  # the notebooks whose data and settings decide an item
+    "Table 2": FIRST,
+    "Table 4": (*FIRST, "embedding_training"),
+    "Table 5": (*FIRST, "embedding_training"),
+    "Table 6": (*FIRST, "embedding_training", "performance_prediction"),
+    "Table 7": (*FIRST, "embedding_training", "performance_prediction"),
+    "Figure 5": (*FIRST, "embedding_training", "reinforce"),
+    "Figure 6": ("search_space", "reinforce"),
+}
+METRICS = {  # of notebook 05 -> the columns of the paper's Table 4, which counts drawings as unique
+    "validity": "validity",
+    "uniqueness_encoding": "uniqueness",
+    "operation_accuracy": "operation accuracy",
+    "adjacency_accuracy": "adjacency accuracy",
+}
+LABELS = {**MODEL_LABELS, TOGETHER: "IO model and arch2vec"}
+OVERLAP = 1e-9  # intervals that touch in a rounded number overlap
+
+
+def verdicts(values: pd.DataFrame) -> list[str]:
+    """Judge values that the paper sets beside one another: one column of one of its tables.
+
+    - **not run**: there is no value here.
+    - **reproduced**: the two 95 % intervals overlap. A value without an interval is a point; one
+      that the paper prints without an interval reaches half a unit of its last digit to both sides.
+    - **same order, other size**: they do not overlap, but the value stands here on the same side of
+      each value of the column from which the paper tells it apart, that is, whose interval does not
+      overlap with its own in the paper; and there is such a value.
+    - **not reproduced**: all else, and values that are not defined here.
+
+    Parameters
+    ----------
+    values
+        `value`, `low`, `high` of the paper; `here`, `here_low`, `here_high` of a run, NaN where
+        unknown; `ran`, whether the run has the value.
+    """
+    point = {end: values[end].fillna(values["here"]) for end in ("here_low", "here_high")}
+    rows = list(values.assign(**point).itertuples())
+    words = []
+    for row in rows:
+        others = [o for o in rows if o.ran and _apart(row.low, row.high, o.low, o.high)]
+        kept = [np.sign(row.value - o.value) == np.sign(row.here - o.here) for o in others]
+        if not row.ran:
+            words.append(NOT_RUN)
+        elif np.isnan(row.here):
+            words.append(NOT_REPRODUCED)
+        elif not _apart(row.low, row.high, row.here_low, row.here_high):
+            words.append(REPRODUCED)
+        else:
+            words.append(SAME_ORDER if kept and all(kept) else NOT_REPRODUCED)
+    return words
+
+
+def judged_values(run: RunFolder | None) -> pd.DataFrame:
+    """Every printed value of the paper beside that of a run, with `difference` and `verdict`.
+
+    Columns as in `ionas.paper.paper_values`, and as `verdicts` takes them.
+    """
+    keys = ["item", "column", "row"]
+    here = run_values(run) if run else pd.DataFrame(columns=[*keys, "here"])
+    here = here.reindex(columns=[*keys, "here", "here_low", "here_high"])
+    values = paper_values().merge(here, "left", keys, indicator="ran")
+    values["ran"] = values["ran"] == "both"
+    values["difference"] = values["here"].astype(float) - values["value"]
+    groups = values.groupby(["item", "column"], sort=False)
+    found = [pd.Series(verdicts(group), group.index) for _, group in groups]
+    return values.assign(verdict=pd.concat(found))
+
+
+def judged_claims(run: RunFolder | None) -> pd.DataFrame:
+    """What the paper says of Figure 5, with the test regrets of a run and a verdict.
+
+    Two searches are the same if the 95 % intervals of their regret at the end overlap, and one is
+    worse if its interval lies above the other's; the end is that of the paper's budget or, if it
+    comes first, of the run's.
+
+    Returns
+    -------
+    DataFrame
+        `embedding`, `against`, `claim`; `here` and `there`, (mean, low, high) of both; `verdict`.
+    """
+    claims = paper_claims()
+    path = _curves(run) if run else None
+    if path is None:
+        return claims.assign(here=None, there=None, verdict=NOT_RUN)
+    curves = pd.read_parquet(path)
+    within = curves["time"] <= claims.attrs["budget"] * (1 + OVERLAP)
+    final = search.final_regret(curves[~curves["shifted"] & within])
+    rows = []
+    for claim in claims.itertuples():
+        test = {"same": search.alike, "worse": search.above}[claim.claim]
+        holds = bool(test(final, [claim.embedding], claim.against))
+        regrets = [tuple(final.loc[name]) for name in (claim.embedding, claim.against)]
+        rows.append((*regrets, REPRODUCED if holds else NOT_REPRODUCED))
+    here, there, verdict = zip(*rows, strict=True)
+    return claims.assign(here=here, there=there, verdict=verdict)
+
+
+def run_values(run: RunFolder) -> pd.DataFrame:
+    """What a run has for the items of the paper: `item`, `column`, `row`, `here` and its interval.
+
+    Intervals are those over trainings where there are several, else those over regressor seeds.
+    """
+    rows: list[pd.DataFrame] = []
+
+    def add(item: str, table: pd.DataFrame, **columns: Any) -> None:
+        names = {"mean": "here", "low": "here_low", "high": "here_high"}
+        rows.append(table.rename(columns=names).assign(item=item, **columns))
+
+    if sets := _artifact(run, "io_dataset", "sets.parquet"):
+        sizes = pd.read_parquet(sets)
+        add("Table 2", sizes.assign(row=sizes["set"], here=sizes["size"]), column="size")
+    if metrics := _artifact(run, "embedding_training", "metrics.parquet"):
+        table = pd.read_parquet(metrics)
+        table = table[table["metric"].isin(METRICS)].replace({"metric": METRICS})
+        add("Table 4", table.rename(columns={"model": "row", "metric": "column"}))
+        add("Table 4", _seconds(metrics.parent / "timings"), column="seconds")
+    if tests := _artifact(run, "embedding_training", "tests.parquet"):
+        table = pd.read_parquet(tests).rename(columns={"set": "row"})
+        add("Table 5", table, column="mean")
+        add("Table 5", table[["row"]].assign(here=table["baseline"]), column="baseline")
+    if summary := _artifact(run, "performance_prediction", "summary.parquet"):
+        table = pd.read_parquet(summary).query("regressor == 'random_forest'")
+        table = prediction.judged(table.drop(columns="regressor")).rename(
+            columns={"embedding": "row"}
+        )
+        table["column"] = table["size"].astype(str)
+        for item, metric in (("Table 6", "pearson"), ("Table 7", "rmse")):
+            add(item, table[table["metric"] == metric])
+    if _curves(run):
+        budget = (run.manifest("reinforce") or {})["parameters"]["budget"]
+        share = _glued(run.stage("reinforce") / "executed.ipynb").get("shift_share")
+        if budget and share is not None:
+            row = {"row": "training of the labeled networks", "here": share * budget}
+            add("Figure 6", pd.DataFrame([row]), column="shift")
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["item"])
+
+
+def reasons(publication: Publication, item: str) -> str:
+    """Where the data that decide an item differ from the paper's, and whose settings do."""
+    run, table, stages = publication.run, publication.record["table"], RESTS_ON[item]
+    manifests = {stage: manifest for stage in stages if (manifest := run.manifest(stage))}
+    parts = []
+    images = (
+        images_title(manifests["pretraining"]["parameters"]) if "pretraining" in manifests else ""
+    )
+    if images not in ("", "CIFAR-10"):
+        parts.append(f"the images are {images}")
+    if "reinforce" in stages and table["searchable"] < table["cells"]:
+        parts.append(
+            f"{table['searchable']:,} of the {table['cells']:,} cells have the validation accuracy "
+            "and training time that a search needs"
+        )
+    if item == "Table 4" and "embedding_training" in manifests:
+        manifest = manifests["embedding_training"]
+        parts.append(f"times are of {manifest['machine']}, device {manifest['device']}")
+    changes = differences(run, "paper")
+    if numbers := [STAGES[stage].number for stage in stages if changes[stage]]:
+        parts.append(f"settings of notebooks {', '.join(numbers)} are others, see above")
+    return "; ".join(parts)
+
+
+def settings(publication: Publication) -> str:
+    """Settings of a publication that are not the paper's, as a Markdown list by notebook."""
+    return "\n".join(
+        f"- {STAGES[stage].stem}: "
+        + ", ".join(f"`{name}` {_plain(a)} (paper {_plain(b)})" for name, (a, b) in changes.items())
+        for stage, changes in differences(publication.run, "paper").items()
+        if changes
+    )
+
+
+def beside_the_paper(publications: Sequence[Publication]) -> str:
+    """Every item of the paper beside every published run, as Markdown."""
+    same = [p for p in publications if p.record["table"].get("cells") == NASBENCH101_CELLS]
+    others = [p for p in publications if p not in same]
+    columns: list[tuple[str, Publication | None]] = [(title(p), p) for p in same]
+    text = []
+    if not columns:
+        text.append("No run on NAS-Bench-101 has been published yet: every verdict is *not run*.")
+        columns = [("Here", None)]
+    for publication in others:
+        table = publication.record["table"]
+        text.append(
+            f"The published run {title(publication)} has another search space, {table['name']} "
+            f"with {table['cells']:,} cells: none of its numbers is compared."
+        )
+    values = {name: judged_values(p.run if p else None) for name, p in columns}
+    claims = {name: judged_claims(p.run if p else None) for name, p in columns}
+    items = sorted([*ITEMS, CLAIMS], key=lambda item: (item[0] == "F", item))
+    counts = [
+        [f"[{item}](#{item.lower().replace(' ', '-')})"]
+        + [_counted(_verdicts_of(item, values[name], claims[name])) for name, _ in columns]
+        for item in items
+    ]
+    text.append(_table(["", *(name for name, _ in columns)], counts))
+    for publication in same:
+        if found := settings(publication):
+            text.append(f"Settings of {title(publication)} that are not the paper's:\n\n{found}")
+    for item in items:
+        text.append(f"### {item}\n\nIn the paper: {where(item)}.")
+        for name, source in columns:
+            if len(columns) > 1:
+                text.append(f"**{name}**")
+            rows = (
+                _claim_rows(claims[name])
+                if item == CLAIMS
+                else _value_rows(values[name].query("item == @item"))
+            )
+            text.append(_table(["", "Paper", name, "Difference", "Verdict"], rows))
+            if source and (why := reasons(source, item)):
+                text.append(f"Differs from the paper: {why}.")
+    return "\n\n".join(text)
+
+
+def title(publication: Publication) -> str:
+    """Name of a publication, with what it lacks."""
+    if not publication.missing:
+        return publication.name
+    return f"{publication.name} (partial, without {', '.join(publication.missing)})"
+
+
+def _apart(low: float, high: float, other_low: float, other_high: float) -> bool:
+    return low > other_high + OVERLAP or other_low > high + OVERLAP
+
+
+def _artifact(run: RunFolder, stage: str, file: str) -> Path | None:
+    path = run.stage(stage) / file
+    return path if run.manifest(stage) and path.is_file() else None
+
+
+def _curves(run: RunFolder) -> Path | None:
+    """Curves of searches that paid in time, as the paper's did."""
+    parameters = (run.manifest("reinforce") or {}).get("parameters", {})
+    in_time = parameters.get("cost", "time") == "time"
+    return _artifact(run, "reinforce", "curves.parquet") if in_time else None
+
+
+def _seconds(folder: Path) -> pd.DataFrame:
+    """Mean time of a training by row of Table 4, of the trainings whose times are there."""
+    times: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("*.json")):
+        spent = sum(json.loads(path.read_text("utf-8"))["seconds"])
+        times.setdefault(path.stem.rpartition("_seed")[0], []).append(spent)
+    mean = {model: float(np.mean(values)) for model, values in times.items()}
+    rows = {"accuracy": mean.get("accuracy")}
+    if {"io", "arch2vec"} <= set(mean):
+        rows[TOGETHER] = mean["io"] + mean["arch2vec"]
+    return pd.DataFrame([{"row": row, "here": value} for row, value in rows.items() if value])
+
+
+def _glued(path: Path) -> dict[str, float]:
+    """Numbers that an executed notebook glued, by name."""
+    found = {}
+    for cell in execute.read(path).cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            text = output.get("data", {}).get("application/papermill.record/text/plain", "")
+            if name and isinstance(text, str) and text.replace("nan", "0")[:1].isdigit():
+                found[name] = float(text)
+    return found
+
+
+def _verdicts_of(item: str, values: pd.DataFrame, claims: pd.DataFrame) -> pd.Series:
+    return claims["verdict"] if item == CLAIMS else values.loc[values["item"] == item, "verdict"]
+
+
+def _counted(found: Iterable[str]) -> str:
+    words = list(found)
+    return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words)
+
+
+def _value_rows(values: pd.DataFrame) -> list[list[str]]:
+    """Cells of the table of one item."""
+    return [
+        [
+            _label(row.row, row.column),
+            _number(row.value, row.digits, row.half),
+            _number(row.here, row.digits, (row.here_high - row.here_low) / 2) if row.ran else "",
+            _number(row.difference, row.digits, sign="+") if row.ran else "",
+            row.verdict,
+        ]
+        for row in values.itertuples()
+    ]
+
+
+def _claim_rows(claims: pd.DataFrame) -> list[list[str]]:
+    rows = []
+    for row in claims.itertuples():
+        shown = ["", ""]
+        if row.here:
+            regrets = [
+                f"{mean:.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in (row.here, row.there)
+            ]
+            shown = [" against ".join(regrets), f"{row.here[0] - row.there[0]:+.4f}"]
+        pair = f"{LABELS[row.embedding]} against {LABELS[row.against]}"
+        rows.append([pair, f"{row.claim}", *shown, row.verdict])
+    return rows
+
+
+def _label(row: str, column: str) -> str:
+    column = f"{int(column):,} cells" if column.isdigit() else column
+    return f"{LABELS.get(row, row)}: {column}"
+
+
+def _number(value: float, digits: int, half: float = np.nan, sign: str = "") -> str:
+    """A value with its half-width, to the digits that the paper prints."""
+    if np.isnan(value):
+        return "not defined"
+    digits = max(int(digits), 0)
+    margin = f" ± {half:,.{digits}f}" if half > 0 else ""
+    return f"{value:{sign},.{digits}f}{margin}"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,120 @@
+"""What is said of a run wherever it is shown: its data, its settings, what of it has been run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ionas.study import provenance
+from ionas.study.folders import RunFolder, read_json
+from ionas.study.parameters import STAGES, profiles, resolve
+from ionas.study.progress import duration
+
+RECORD = "publication.json"  # makes the folder of a run a publication
+DATA = ("table", "images_path")  # parameters that name files on one's own disk
+CIFAR10_JPEG = "cifar10-images"  # the file that holds CIFAR-10 encoded anew
+
+
+def about(run: RunFolder) -> str:
+    """Markdown table of what a run rests on, and which of its notebooks ran for how long."""
+    manifests = {stage: manifest for stage in STAGES if (manifest := run.manifest(stage))}
+    parameters = {stage: manifest["parameters"] for stage, manifest in manifests.items()}
+    missing = [*missing_notebooks(run), *(["nothing"] if len(manifests) == len(STAGES) else [])]
+    profile, changes = nearest_profile(run)
+    table = table_facts(run)
+    images = "pretraining" in parameters and images_title(parameters["pretraining"])
+    known = [f"{name.replace('_', ' ')} of {n:,}" for name, n in table.get("known", {}).items()]
+    labeled = [f"{parameters.get('search_space', {}).get(f'labeled_{part}', 'none')} {part}"
+               for part in ("train", "validation")]  # fmt: skip
+    ran = [
+        f"{STAGES[stage].stem} ({duration(m['wall_time_s'])}"
+        + (f", restored from {m['restored']['name']})" if "restored" in m else ")")
+        for stage, m in manifests.items()
+    ]
+    seeds = [
+        f"{STAGES[stage].number} {name} {value}"
+        for stage, manifest in manifests.items()
+        for name, value in manifest["seeds"].items()
+    ]
+    rows = {
+        "Run": f"**{run.name}**" + (", published" if (run.path / RECORD).is_file() else ""),
+        "Profile": f"`{profile}`" + (f", but {', '.join(changes)}" if changes else ""),
+        "Table": f"{table.get('name')}, {table.get('cells', 0):,} cells; {', '.join(known)}",
+        "Images": images or "none",
+        "Labeled networks": ", ".join(labeled) if images else "none",
+        "Seeds": ", ".join(seeds),
+        "Notebooks run": ", ".join(ran),
+        "Not run": ", ".join(missing),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+
+
+def missing_notebooks(run: RunFolder) -> list[str]:
+    """Notebooks that a run has not finished."""
+    return [notebook.stem for stage, notebook in STAGES.items() if run.manifest(stage) is None]
+
+
+def table_facts(run: RunFolder) -> dict[str, Any]:
+    """What is said of a run's table: name, number of cells, and of cells with each value.
+
+    Also `cells_sha256`, the hash of the graph hashes of its cells in ascending order.
+    """
+    path = run.stage("search_space") / "table.parquet"
+    if not path.is_file():
+        return (read_json(run.path / RECORD) or {}).get("table", {})
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    from ionas.table import FIELDS
+
+    stored = pq.read_schema(path)
+    frame = pd.read_parquet(path, columns=["hash", *(f for f in FIELDS if f in stored.names)])
+    about = json.loads((stored.metadata or {}).get(b"ionas", b"{}"))
+    return {
+        "name": about.get("name", "unnamed"),
+        "cells": len(frame),
+        "known": {field: int(frame[field].notna().sum()) for field in frame if field != "hash"},
+        "searchable": int(
+            frame.reindex(columns=["validation_accuracy", "training_time"])
+            .notna()
+            .all(axis=1)
+            .sum()
+        ),
+        "cells_sha256": provenance.text_hash("\n".join(sorted(frame["hash"]))),
+    }
+
+
+def images_title(parameters: Mapping[str, Any]) -> str:
+    """Name of the images that parameters of notebook 02 choose."""
+    path = Path(parameters["images_path"])
+    if (source := parameters["images"]) != "folder":
+        return {"digits": "scikit-learn's digits", "cifar10": "CIFAR-10"}.get(source, source)
+    return "CIFAR-10 (JPEG re-encoded)" if path.stem == CIFAR10_JPEG else path.stem
+
+
+def nearest_profile(run: RunFolder) -> tuple[str, list[str]]:
+    """Profile from which the parameters of a run differ least, and those that differ."""
+    found = {profile: differences(run, profile) for profile in profiles()}
+    profile = min(found, key=lambda name: sum(map(len, found[name].values())))
+    return profile, [
+        f"{stage}.{parameter} = {here!r}"
+        for stage, changes in found[profile].items()
+        for parameter, (here, _) in changes.items()
+    ]
+
+
+def differences(run: RunFolder, profile: str) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Stage -> parameter -> its value in a run and in a profile, where these differ.
+
+    Where the data come from, the number of processes and the device do not count.
+    """
+    found, free = {}, ("images", *DATA, *provenance.NOT_INPUTS)
+    for stage, parameters in resolve(profile).items():
+        here = (run.manifest(stage) or {}).get("parameters", {})
+        there = parameters.model_dump(mode="json")
+        found[stage] = {
+            name: (here[name], value)
+            for name, value in there.items()
+            if name in here and here[name] != value and name not in free
+        }
+    return found
