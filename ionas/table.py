@@ -206,7 +206,7 @@ class Table:
         ----------
         path
             File with the columns above; `operations` may also be a list of names per row, and
-            `hash` may be missing.
+            `hash` may be missing; or of NAS-Bench-201 with `architecture`.
         dataset
             Whose accuracies are read, if the table has those of several data sets.
 
