@@ -259,16 +259,16 @@ def _grouped(path: Path) -> tuple[tuple[str, ...], list[str], list[str]]:
         ):
             found[part].append(name)
     classes = {part: {name.split("/")[1] for name in names} for part, names in found.items()}
-    for part, other in (PARTS, PARTS[::-1]):
+    for part in PARTS:
         if len(classes[part]) < 2:
             raise ValueError(
-                f"images 'folder': {path} needs images in {part}/CLASS/ of at least two classes"
+                f"images 'folder': {path} needs images of at least two classes in {part}/CLASS/"
             )
-        if missing := sorted(classes[other] - classes[part]):
-            raise ValueError(
-                f"images 'folder': {part} of {path} holds no image of the classes "
-                f"{', '.join(missing)}, which {other} has; both need one folder for every class"
-            )
+    if different := sorted(classes["train"] ^ classes["test"]):
+        raise ValueError(
+            f"images 'folder': train and test of {path} differ in the classes "
+            f"{', '.join(different)}; both need a folder with images for every class"
+        )
     return tuple(sorted(classes["train"])), found["train"], found["test"]
 
 

@@ -480,6 +480,9 @@ def uses(table: Table) -> dict[str, int]:
         "unsupervised training": len(table),
         "Accuracy model and performance prediction": int(table.known("test_accuracy").sum()),
         "search": int(table.known("validation_accuracy", "training_time").sum()),
+        "search that counts trainings (reinforce.cost=evaluations)": int(
+            table.known("validation_accuracy").sum()
+        ),
     }
 
 

@@ -47,7 +47,9 @@ def imported(path: Path) -> set[str]:
     return {name if name in FLOOR else "ionas" for name in rooms}
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.parts)
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py") if "data" not in path.relative_to(PACKAGE).parts
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

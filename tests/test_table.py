@@ -304,10 +304,10 @@ def test_each_part_of_the_study_uses_the_cells_it_can():
         validation_accuracy=[0.5, nan, 0.5, 0.5, 0.5, 0.5, 0.5],
         training_time=[1, 1, nan, nan, 1, 1, 1],
     )
-    assert list(uses(table).values()) == [7, 6, 4]
+    assert list(uses(table).values()) == [7, 6, 4, 6]
     assert Clock(table).known.tolist() == [True, False, False, False, True, True, True]
     bare = Table(table.cells, table.frame[[]])
-    assert list(uses(bare).values()) == [7, 0, 0]
+    assert list(uses(bare).values()) == [7, 0, 0, 0]
     assert not Clock(bare).known.any()
     assert describe(bare).empty
 
@@ -383,7 +383,7 @@ def test_paper_scale_table(shared_data, tmp_path, monkeypatch):
     table = Table.read(shared_data / "nasbench101.parquet")
     assert len(table) == 423_624
     assert best(table)["test_accuracy"] == pytest.approx(0.943175752957662, abs=1e-12)
-    assert list(uses(table).values()) == [423_624, 423_624, 30_001]
+    assert list(uses(table).values()) == [423_624, 423_624, 30_001, 30_001]
     assert table.budgets("validation_accuracy") == [0, 4, 12, 36]
     table.write(tmp_path / "t.parquet")
     monkeypatch.undo()
