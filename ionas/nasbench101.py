@@ -66,8 +66,11 @@ def convert(source: Path, out: Path, any_file: bool = False) -> Table:
     OSError
         If a file cannot be read or written.
     """
-    if out.suffix != ".parquet" or out.is_dir():
-        raise InvalidRecord(f"cannot write the table to {out}; give a name ending in .parquet")
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    if out.suffix != ".parquet" or out.is_dir() or not os.access(folder, os.W_OK):
+        raise InvalidRecord(
+            f"cannot write the table to {out}; give a name ending in .parquet, in a folder of yours"
+        )
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest not in PUBLISHED and not any_file:
@@ -184,6 +187,8 @@ def _parse(data: bytes) -> tuple[str, int, str, str, int, tuple[float, ...]]:
     name, epochs, adjacency, operations, encoded = json.loads(data.decode())
     if not type(name) is type(adjacency) is type(operations) is type(encoded) is str:
         raise ValueError("it must hold a hash, epochs, adjacency, operations and metrics")
+    if len(name) != 32:
+        raise ValueError(f"{name[:40]!r} is no hash of 32 digits")
     metrics = _METRICS.FromString(base64.b64decode(encoded))
     _, half, end = metrics.evaluation_data
     values = (

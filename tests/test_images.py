@@ -220,7 +220,7 @@ def test_only_images_that_are_used_are_decoded(folder, tmp_path, monkeypatch):
 def test_parameters_take_a_zip_file_and_see_when_it_changes(folder, tmp_path):
     path = zipped(folder, tmp_path / "z.zip")
     parameters = Pretraining(images="folder", images_path=str(path))
-    parameters.check()
+    parameters.check({})
     assert parameters.data() == [path]
     before = data_hash(path)
     Image.new("RGB", (8, 8)).save(folder / "train" / "cat" / "0.png")
@@ -229,7 +229,7 @@ def test_parameters_take_a_zip_file_and_see_when_it_changes(folder, tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("cat/0.png", b"")
     with pytest.raises(ValueError, match=r"z\.zip needs images of at least two classes in train/"):
-        parameters.check()
+        parameters.check({})
 
 
 def replaced(path: Path, name: str, content: bytes) -> None:

@@ -76,7 +76,7 @@ class Pretraining(Parameters):
 
     seed: int = Field(1, ge=0, description="seed of initial weights, order of batches, test images")
     images: Literal["digits", "cifar10", "folder"] = Field("digits", description="source of images")
-    images_path: str = Field("", description="folder of the images; unused for digits")
+    images_path: str = Field("", description="folder or ZIP file of the images; unused for digits")
     validation_images: int = Field(297, ge=1, description="train images held out for the IO data")
     train_images: int = Field(0, ge=0, description="images trained on; 0 takes all others")
     test_images: int = Field(200, ge=0, description="random test images for the IO data; 0: all")
