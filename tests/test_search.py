@@ -7,8 +7,10 @@ import torch
 
 from ionas.cells import enumerate_cells
 from ionas.search import (
+    LEAST_ROWS,
     _generator,
     _initial_policy,
+    _nearest,
     above,
     alike,
     compare,
@@ -94,6 +96,37 @@ def test_agrees_with_the_slow_reference(embedding, table):
         path = slow_reference(embedding, table, run, 3, 70.0, 0.8, 4, 8, 0.05)
         assert found[found["run"] == run]["cell"].tolist() == path
         assert len(path) > 12  # several updates
+
+
+def test_the_nearest_unvisited_point_over_many_blocks():
+    rng = np.random.default_rng(0)
+    points, samples = rng.normal(size=(50, 3)), rng.normal(size=(9, 3))
+    visited = rng.random((9, 50)) < 0.7
+    expected = [
+        min(np.flatnonzero(~visited[r]), key=lambda n: np.linalg.norm(points[n] - samples[r]))
+        for r in range(9)
+    ]
+    points, samples = torch.tensor(points).float(), torch.tensor(samples).float()
+    offsets = (points.square().sum(1) / 2).repeat(9, 1)
+    offsets[torch.tensor(visited)] = torch.inf
+    for width in (50, 20, 7, 1):
+        blocks = [block.T.contiguous() for block in points.split(width)]
+        assert _nearest(samples, blocks, offsets).tolist() == expected
+        for few in (1, 3, 8):  # rows beside them change nothing
+            rows = slice(0, max(few, LEAST_ROWS))
+            assert _nearest(samples[:few], blocks, offsets[rows]).tolist() == expected[:few]
+
+
+def test_equal_points_are_visited_in_their_order():
+    """Also where a few runs, whose products are rounded otherwise, would tell them apart."""
+    points = torch.randn(1, 16, generator=torch.Generator().manual_seed(0)).repeat(300, 1)
+    samples = torch.randn(9, 16, generator=torch.Generator().manual_seed(1))
+    offsets = (points.square().sum(1) / 2).repeat(9, 1)
+    offsets[:, :5] = torch.inf
+    blocks = [block.T.contiguous() for block in points.split(128)]
+    for runs in (1, 2, 9):
+        found = _nearest(samples[:runs], blocks, offsets[: max(runs, LEAST_ROWS)])
+        assert found.tolist() == [5] * runs
 
 
 def test_a_run_does_not_depend_on_those_beside_it(embedding, table):
