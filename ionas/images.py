@@ -141,7 +141,7 @@ def check_source(source: str, path: str = "") -> None:
         return
     folder = Path(path)
     if source == "folder" and zipfile.is_zipfile(folder):
-        _grouped(folder)
+        _look(folder)
         return
     if not path or not folder.is_dir():
         also = " or the ZIP file" if source == "folder" else ""
@@ -154,7 +154,7 @@ def check_source(source: str, path: str = "") -> None:
             f"get it with: ionas data fetch cifar10 {path}"
         )
     if source == "folder":
-        _grouped(folder)
+        _look(folder)
 
 
 def augment(pixels: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
@@ -241,6 +241,15 @@ def _folder(path: Path, chosen: _Chosen) -> _Parts:
                 )
             pixels[index] = image
     return pixels[:end], labels[:end], pixels[end:], labels[end:], classes
+
+
+def _look(path: Path) -> None:
+    """Raise ValueError unless the files are in order and the first image of each class is one."""
+    _, train, test = _grouped(path)
+    first = {name.rsplit("/", 1)[0]: name for name in reversed(train + test)}
+    with _reader(path) as read:
+        for name in first.values():
+            _decoded(name, read)
 
 
 def _grouped(path: Path) -> tuple[tuple[str, ...], list[str], list[str]]:

@@ -75,10 +75,14 @@ def locked(environment: dict[str, str]) -> dict[str, str]:
 
 
 def required() -> list[Requirement]:
-    """All that pyproject.toml asks for, extras and build included, and requirements.in."""
+    """All that pyproject.toml asks for, extras and build included, and requirements.in.
+
+    Ray is left out: it is large, and nothing here needs it.
+    """
     about = project()["project"]
     texts = [*about["dependencies"], *project()["build-system"]["requires"]]
-    texts += [text for extra in about["optional-dependencies"].values() for text in extra]
+    extras = {name: e for name, e in about["optional-dependencies"].items() if name != "ray"}
+    texts += [text for extra in extras.values() for text in extra]
     lines = (ROOT / "requirements.in").read_text("utf-8").splitlines()
     return [Requirement(text) for text in [*texts, *lines] if text and not text.startswith("#")]
 

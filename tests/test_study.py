@@ -152,13 +152,16 @@ def code_copy(folder: Path) -> Path:
 
 
 def importers(module: str, root: Path) -> set[str]:
-    """Stages whose notebooks import a module, as the standard library's ModuleFinder sees it."""
+    """Stages whose notebooks import a module, as the standard library's ModuleFinder sees it.
+
+    The checks of parameters run before a notebook and do not count.
+    """
     found = set()
     for name, notebook in STAGES.items():
         script = root / f"{notebook.stem}.py"
         code = provenance.notebook_code(root / "notebooks" / f"{notebook.stem}.ipynb")
         script.write_text("\n".join(code))
-        finder = ModuleFinder(path=[str(root)])
+        finder = ModuleFinder(path=[str(root)], excludes=[provenance.NOT_FOLLOWED])
         finder.run_script(str(script))
         if module in finder.modules:
             found.add(name)
@@ -207,8 +210,9 @@ def bad_inputs(folder: Path) -> dict[str, tuple[str, str]]:
     (folder / "empty").mkdir()
     broken = folder / "images"
     for part in ("train", "test"):
-        (broken / part / "cat").mkdir(parents=True)
-        (broken / part / "cat" / "1.png").write_text("no picture")
+        for kind in ("cat", "dog"):
+            (broken / part / kind).mkdir(parents=True)
+            (broken / part / kind / "1.png").write_text("no picture")
     images = "pretraining.images=folder"
     return {
         "unknown parameter": ("pretraining.epoch=3", "did you mean 'epochs'"),

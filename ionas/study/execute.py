@@ -78,7 +78,8 @@ def first_failure(notebook: nbformat.NotebookNode) -> Failure | None:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         if cell.execution_count is None:
-            return last if last else Failure(number, _head(cell.source), UNFINISHED)
+            begun = "start_time" in cell.metadata.get("papermill", {})
+            return last if last and not begun else Failure(number, _head(cell.source), UNFINISHED)
         last = Failure(number, _head(cell.source), UNFINISHED)
         for output in cell.outputs:
             if output.output_type == "error":
