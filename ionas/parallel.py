@@ -22,8 +22,10 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from socket import create_connection
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from joblib import Parallel, cpu_count, delayed
@@ -167,10 +169,9 @@ def _backend() -> tuple[str, str]:
             f"install it with: pip install 'ionas[{backend}]'"
         )
     if not scheduler:
-        example = "tcp://127.0.0.1:8786" if backend == "dask" else "127.0.0.1:6379"
         raise ValueError(
-            f"backend {backend!r} needs the address of its scheduler, such as {example}: "
-            "--scheduler ADDRESS, or the environment variable IONAS_SCHEDULER"
+            f"backend {backend!r} needs the address of its scheduler: give --scheduler ADDRESS, or "
+            "set IONAS_SCHEDULER"
         )
     return backend, scheduler
 
@@ -220,8 +221,8 @@ def _on_dask(
                 yield future.result()
         except CancelledError as error:
             raise ConnectionError(
-                f"the Dask scheduler at {scheduler} is gone ({error}); start it again, then go on "
-                "with the same command"
+                f"the Dask scheduler at {scheduler} is gone or dropped the calls; start it again, then "
+                "go on with the same command"
             ) from error
 
 
@@ -230,12 +231,8 @@ def _dask(scheduler: str) -> Iterator[Any]:
     """Connect to a Dask scheduler whose present workers are fit."""
     from distributed import Client
 
-    try:
+    with _answer(scheduler, "dask scheduler"):
         client = Client(scheduler, timeout=PATIENCE_S)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {scheduler!r} ({error}); start one with: dask scheduler"
-        ) from error
     with client:
         for worker, threads in client.nthreads().items():
             if threads > 1:
@@ -275,16 +272,28 @@ def _ray(scheduler: str) -> Iterator[Any]:
     """Connect to a Ray cluster."""
     import ray
 
-    try:
+    with _answer(scheduler, "ray start --head"):
         ray.init(scheduler, log_to_driver=False, logging_level="ERROR")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"no Ray cluster answers at {scheduler!r} ({error}); start one with: ray start --head"
-        ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _answer(scheduler: str, command: str) -> Iterator[None]:
+    """Connect within; Ray alone would try for minutes where nobody listens."""
+    try:
+        place = urlsplit(scheduler if "://" in scheduler else f"//{scheduler}")
+        if place.port is None:
+            raise ValueError("it has no port")
+        create_connection((place.hostname, place.port), PATIENCE_S).close()
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"nobody answers at the scheduler's address {scheduler} ({error}); start one with "
+            f"`{command}` and give the address that it prints"
+        ) from error
 
 
 def _pack(

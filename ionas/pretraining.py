@@ -150,15 +150,19 @@ def train_networks(
     for name in ("networks", "timings"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     key = json.dumps({"recipe": asdict(recipe), "seed": seed, "images": images.name})
-    found = {cell.hash: _found(folder, cell, key) for cell in cells}
-    missing = [cell for cell in cells if found[cell.hash] is None]
+    missing = []
+    for cell in cells:
+        if _paths(folder, cell)[0].exists():
+            _read(folder, cell, key)  # so that a wrong file is named before anything is trained
+        else:
+            missing.append(cell)
     items = [(cell, images, recipe, network_seed(cell, seed), device, key) for cell in missing]
     results = parallel.completed(_train_for_file, items, jobs, "training networks", "network")
     for index, (network, seconds) in results:
         path, timing = _paths(folder, missing[index])
         _replace(timing, json.dumps({"seconds": seconds}).encode())
         _replace(path, network)
-    rows = [(cell.hash, *(found[cell.hash] or _found(folder, cell, key))) for cell in cells]
+    rows = [(cell.hash, *_read(folder, cell, key)) for cell in cells]
     return (
         pd.DataFrame([{"hash": name, **metrics} for name, metrics, _ in rows]),
         pd.DataFrame([{"hash": name, **times} for name, _, times in rows]),
@@ -287,11 +291,9 @@ def _paths(folder: Path, cell: Cell) -> tuple[Path, Path]:
     )
 
 
-def _found(folder: Path, cell: Cell, key: str) -> tuple[dict, dict] | None:
-    """Metrics and times of a network whose file is there."""
+def _read(folder: Path, cell: Cell, key: str) -> tuple[dict, dict]:
+    """Metrics and times of a saved network."""
     path, timing = _paths(folder, cell)
-    if not path.exists():
-        return None
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["ionas"])

@@ -539,6 +539,9 @@ def _command(
             words += [flag, value]
     words += ["--name", name] if name else []
     words += ["--jobs", str(jobs)] if jobs else []
+    if os.environ.get("IONAS_SCHEDULER"):
+        words += ["--backend", os.environ["IONAS_BACKEND"]]
+        words += ["--scheduler", os.environ["IONAS_SCHEDULER"]]
     return shlex.join(words)
 
 

@@ -142,6 +142,7 @@ class Stage:
             "peak_memory_mb": round(provenance.peak_memory(), 1),
             "device": self.device,
             "machine": provenance.machine(),
+            "backend": os.environ.get("IONAS_BACKEND") or "processes",
             "versions": provenance.versions(),
             **provenance.revision(project_root()),
         }
@@ -287,7 +288,8 @@ def _footer(record: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
         "Written": hashes({"all files together": provenance.artifact_hash(record["outputs"])}),
         "Took": f"{record['wall_time_s']:.0f} s, at most {record['peak_memory_mb']:.0f} MB "
         "in one process",
-        "Machine": f"{escape(record['machine'])}, device {escape(record['device'])}",
+        "Machine": f"{escape(record['machine'])}, device {escape(record['device'])}, "
+        f"side by side: {escape(record['backend'])}",
         "Versions": ", ".join(f"{key} {value}" for key, value in record["versions"].items()),
     }
     body = "".join(
