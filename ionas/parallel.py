@@ -221,8 +221,8 @@ def _on_dask(
                 yield future.result()
         except CancelledError as error:
             raise ConnectionError(
-                f"the Dask scheduler at {scheduler} is gone or dropped the calls; start it again, then "
-                "go on with the same command"
+                f"the Dask scheduler at {scheduler} is gone or dropped the calls; start it again, "
+                "then go on with the same command"
             ) from error
 
 

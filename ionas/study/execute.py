@@ -78,7 +78,7 @@ def first_failure(notebook: nbformat.NotebookNode) -> Failure | None:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         if cell.execution_count is None:
-            begun = "start_time" in cell.metadata.get("papermill", {})
+            begun = cell.metadata.get("papermill", {}).get("start_time")
             return last if last and not begun else Failure(number, _head(cell.source), UNFINISHED)
         last = Failure(number, _head(cell.source), UNFINISHED)
         for output in cell.outputs:
