@@ -173,10 +173,8 @@ def published_notebook(run: RunFolder, stage: Notebook) -> NotebookNode | None:
 def note(run: RunFolder, stage: Notebook, source: Path) -> str:
     """What must be said above a notebook that was not simply run here; mostly nothing."""
     manifest, parts = run.manifest(stage.name) or {}, []
-    if (run.path / facts.RECORD).is_file():
-        parts.append(f"Of the published run {{ref}}`{run.name} <about-the-run>`.")
-        if missing := facts.missing_notebooks(run):
-            parts.append(f"It is partial, without {', '.join(missing)}.")
+    if published := of_publication(run):
+        parts.append(published)
         code = provenance.json_hash(provenance.notebook_code(source))
         if manifest["inputs"]["notebook"] != code:
             parts.append("The code of this notebook has changed since; what was run is shown.")
@@ -186,6 +184,15 @@ def note(run: RunFolder, stage: Notebook, source: Path) -> str:
     return " ".join(parts)
 
 
+def of_publication(run: RunFolder) -> str:
+    """Say that a run is a publication and what it lacks; nothing of another run."""
+    if not (run.path / facts.RECORD).is_file():
+        return ""
+    missing = facts.missing_notebooks(run)
+    lacks = f" It is partial, without {', '.join(missing)}." if missing else ""
+    return f"Of the published run {{ref}}`{run.name} <about-the-run>`.{lacks}"
+
+
 def not_run(source: NotebookNode, stem: str, run: RunFolder) -> NotebookNode:
     """Make the page of a notebook that a publication lacks: its question, and a word on that."""
     said = (
@@ -193,7 +200,8 @@ def not_run(source: NotebookNode, stem: str, run: RunFolder) -> NotebookNode:
         f"of the published run {{ref}}`{run.name} <about-the-run>`.\n```"
     )
     link = f"{{download}}`its source <../{DOWNLOADS}/source/{stem}.ipynb>`"
-    texts = [source.cells[0].source, said, f"This notebook as a file: {link}"]
+    question = re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", source.cells[0].source)  # no such sections
+    texts = [question, said, f"This notebook as a file: {link}"]
     cells = [
         {"cell_type": "markdown", "id": f"text-{number}", "metadata": {}, "source": text}
         for number, text in enumerate(texts)
@@ -227,8 +235,9 @@ def page(notebook: NotebookNode, stem: str, said: str = "") -> NotebookNode:
     text = f":::{{div}} ionas-downloads\nThis notebook as a file: {links}\n:::"
     cells.append({"cell_type": "markdown", "id": "downloads", "metadata": {}, "source": text})
     if said:
-        text = f"```{{note}}\n{said}\n```"
-        cells.insert(1, {"cell_type": "markdown", "id": "said", "metadata": {}, "source": text})
+        cells.insert(
+            1, {"cell_type": "markdown", "id": "said", "metadata": {}, "source": _note(said)}
+        )
     return nbformat.from_dict({**notebook, "cells": cells})
 
 
@@ -237,7 +246,7 @@ def fill(text: str, run: RunFolder, executed: Mapping[str, NotebookNode | None])
 
     `<!-- findings: STEM -->` becomes the findings of a notebook, `<!-- times of the run -->` a
     table of what each notebook took, `<!-- about the run -->` one of what the run rests on,
-    `<!-- numbers beside the paper -->` the comparison of all published runs, and
+    `<!-- note on the run -->` a note if it is a publication, `<!-- numbers beside the paper -->` the comparison of all published runs, and
     `<!-- digits: NAME FORMAT -->` a fact of the embedded benchmark. What is glued from a notebook
     that has not been run becomes these words.
     """
@@ -269,6 +278,10 @@ def _digits(match: re.Match[str]) -> str:
     accuracy = table.values("test_accuracy")
     known = {"cells": len(table), "least": accuracy.min(), "most": accuracy.max(), **signal(table)}
     return format(known[match[1]], match[2])
+
+
+def _note(said: str) -> str:
+    return f"```{{note}}\n{said}\n```" if said else ""
 
 
 def _beside_the_paper(_: RunFolder) -> str:
@@ -311,6 +324,7 @@ def _times(run: RunFolder) -> str:
 
 
 MARKS = {
+    "<!-- note on the run -->": lambda run: _note(of_publication(run)),
     "<!-- times of the run -->": _times,
     "<!-- about the run -->": facts.about,
     "<!-- numbers beside the paper -->": _beside_the_paper,

@@ -238,8 +238,10 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
                 if item == CLAIMS
                 else _value_rows(values[name].query("item == @item"))
             )
-            text.append(_table(["", "Paper", name, "Difference", "Verdict"], rows))
-            if source and (why := reasons(source, item)):
+            head = name.partition(",")[0] + ")" * bool(source and source.missing)
+            text.append(_table(["", "Paper", head, "Difference", "Verdict"], rows))
+            ran = _verdicts_of(item, values[name], claims[name]).ne(NOT_RUN).any()
+            if source and ran and (why := reasons(source, item)):
                 text.append(f"Differs from the paper: {why}.")
     return "\n\n".join(text)
 

@@ -19,7 +19,8 @@ def about(run: RunFolder) -> str:
     """Markdown table of what a run rests on, and which of its notebooks ran for how long."""
     manifests = {stage: manifest for stage in STAGES if (manifest := run.manifest(stage))}
     parameters = {stage: manifest["parameters"] for stage, manifest in manifests.items()}
-    missing = [*missing_notebooks(run), *(["nothing"] if len(manifests) == len(STAGES) else [])]
+    missing = missing_notebooks(run)
+    published, partial = (run.path / RECORD).is_file(), bool(missing)
     profile, changes = nearest_profile(run)
     table = table_facts(run)
     images = "pretraining" in parameters and images_title(parameters["pretraining"])
@@ -37,16 +38,17 @@ def about(run: RunFolder) -> str:
         for name, value in manifest["seeds"].items()
     ]
     rows = {
-        "Run": f"**{run.name}**" + (", published" if (run.path / RECORD).is_file() else ""),
+        "Run": f"**{run.name}**{', published' * published}{', partial' * (published and partial)}",
         "Profile": f"`{profile}`" + (f", but {', '.join(changes)}" if changes else ""),
         "Table": f"{table.get('name')}, {table.get('cells', 0):,} cells; {', '.join(known)}",
         "Images": images or "none",
         "Labeled networks": ", ".join(labeled) if images else "none",
         "Seeds": ", ".join(seeds),
         "Notebooks run": ", ".join(ran),
-        "Not run": ", ".join(missing),
+        "Not run": ", ".join(missing) or "nothing",
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+    head, *others = [f"| {name} | {text} |" for name, text in rows.items()]
+    return "\n".join([head, "|---|---|", *others])
 
 
 def missing_notebooks(run: RunFolder) -> list[str]:
