@@ -24,7 +24,7 @@ from ionas.training import _history, train_all
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def wait_for(condition, seconds=120):
@@ -101,22 +101,25 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ray_address():
-    """A Ray cluster of two workers on this machine, owned by a process of its own."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ionas[ray]'")
-    code = (
-        "import ray, sys; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, "
-        f"_node_ip_address='{HOST}'); "
-        "print(ray.get_runtime_context().gcs_address, flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process.stdout.readline().strip()
-        process.stdin.close()
+    """A Ray cluster of two workers on this machine alone, owned by a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # or it would write a token to the home folder
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'ionas[ray]'")
+        code = (
+            "import ray, sys; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, "
+            f"_node_ip_address='{HOST}'); "
+            "print(ray.get_runtime_context().gcs_address, flush=True); sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            yield process.stdout.readline().strip()
+            process.stdin.close()
 
 
 @pytest.fixture(autouse=True)
