@@ -26,6 +26,7 @@ FINDINGS = {  # of the paper, as `judge` names them
     "original": "original arch2vec poor with few cells",
 }
 TOUCHING = 1e-9  # intervals that meet in a rounded number overlap
+SORTING_TREES = 3
 CHUNK = 20_000  # cells predicted at a time, so that a kernel matrix stays small
 
 
@@ -207,7 +208,13 @@ def predict_forest(
     if isinstance(max_features, int):
         max_features = min(max_features, inputs.shape[1])
     forest = RandomForestRegressor(trees, max_features=max_features, random_state=seed, n_jobs=1)
-    return forest.fit(inputs, outputs).predict(others)
+    forest.fit(inputs, outputs)
+    # Rows that end in the same leaves follow each other: their ways down the other trees are then
+    # much the same, which spares the processor half of its wrong guesses. No prediction changes.
+    order = np.lexsort([tree.apply(others) for tree in forest.estimators_[:SORTING_TREES]])
+    predicted = np.empty(len(others))
+    predicted[order] = forest.predict(others[order])
+    return predicted
 
 
 def predict_gaussian_process(

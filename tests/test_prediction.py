@@ -153,6 +153,20 @@ def test_forest_is_that_of_the_paper():
     assert prediction.predict_forest(x[:, :2], y, others[:, :2], 3).shape == (5,)  # 4 of 2 inputs
 
 
+def test_order_of_prediction_changes_no_bit():
+    rng = np.random.default_rng(0)
+    inputs, outputs, others = (
+        rng.normal(size=(80, 5)),
+        rng.normal(size=80),
+        rng.normal(size=(400, 5)),
+    )
+    plain = RandomForestRegressor(30, max_features=3, random_state=4).fit(inputs, outputs)
+    found = prediction.predict_forest(inputs, outputs, others, 4, 30, 3)
+    assert np.array_equal(found, plain.predict(others))
+    few = prediction.predict_forest(inputs, outputs, others[:1], 4, 2, 3)
+    assert len(few) == 1
+
+
 def test_gaussian_process_learns_a_smooth_function_in_parts(monkeypatch):
     rng = np.random.default_rng(2)
     x = rng.uniform(-2, 2, size=(80, 2))
