@@ -246,8 +246,8 @@ def fill(text: str, run: RunFolder, executed: Mapping[str, NotebookNode | None])
 
     `<!-- findings: STEM -->` becomes the findings of a notebook, `<!-- times of the run -->` a
     table of what each notebook took, `<!-- about the run -->` one of what the run rests on,
-    `<!-- note on the run -->` a note if it is a publication, `<!-- numbers beside the paper -->` the
-    comparison of all published runs, and `<!-- digits: NAME FORMAT -->` a fact of the embedded
+    `<!-- note on the run -->` a note if it is a publication, `<!-- numbers beside the paper -->`
+    the comparison of all published runs, and `<!-- digits: NAME FORMAT -->` a fact of the embedded
     benchmark. What is glued from a notebook that has not been run becomes these words.
     """
 
