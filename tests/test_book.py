@@ -344,7 +344,13 @@ def test_every_page_opens_clean(html: Path, browser: Any, device: str, theme: st
     page = context.new_page()
     page.on("console", lambda m: note(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: note(str(error)))
-    page.on("requestfailed", lambda request: note(f"failed: {request.url}"))
+    # Aborted is what the browser itself no longer wants, being on its way to the next page.
+    page.on(
+        "requestfailed",
+        lambda r: (
+            note(f"failed: {r.url}, {r.failure}") if "ABORTED" not in str(r.failure) else None
+        ),
+    )
     page.on("request", lambda r: note(f"asks {r.url}") if _leaves(r.url) else None)
     for path in pages(html):
         name = str(path.relative_to(html))
