@@ -387,12 +387,14 @@ def _drop_preloads(folder: Path) -> None:
 
 
 def _wipe_if_configured_anew(folder: Path) -> None:
-    """Start from nothing if configuration, contents or Sphinx differ from those of the last build.
+    """Start from nothing if configuration, contents, looks or Sphinx differ from the last build's.
 
-    Sphinx alone would leave pages behind that are no longer in the book.
+    Sphinx alone would leave pages behind that are no longer in the book, and style sheets as they
+    were.
     """
     content = [(folder / "stage" / name).read_text("utf-8") for name in CONFIGURATION]
-    now = provenance.json_hash([*content, version("jupyter-book"), version("sphinx")])
+    looks = provenance.data_hash(folder / "stage" / "book" / "_static")
+    now = provenance.json_hash([*content, looks, version("jupyter-book"), version("sphinx")])
     stamp = folder / "html" / ".configuration"
     if not stamp.is_file() or stamp.read_text("utf-8") != now:
         shutil.rmtree(folder / "html", ignore_errors=True)
