@@ -220,6 +220,49 @@ def book(
     typer.echo(f"open in a browser: {index}")
 
 
+@app.command()
+def bench(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Measure this row alone; may be given again."),
+    ] = None,
+    table: Annotated[
+        str, typer.Option(metavar="FILE", help="The NAS-Bench-101 table, for rows that need it.")
+    ] = "",
+) -> None:
+    """Measure how fast the project is on this machine, beside its goals."""
+    from rich.table import Table
+
+    from ionas.bench import run
+
+    os.environ["IONAS_PROGRESS"] = "off"
+    heads = ("row", "what", "goal", "here", "by the wall", "x floor", "holds", "device", "how")
+    shown = Table(*heads, **PLAIN)
+    lines = []
+    try:
+        for line in run(table, only or []):
+            lines.append(line)
+            found = "not run" if line.value is None else f"{line.value:.3g} {line.goal.unit}"
+            typer.echo(f"{line.name}: {found}", err=True)
+            shown.add_row(
+                line.name,
+                line.what,
+                f"{line.goal.most:g} {line.goal.unit}",
+                found,
+                f"{line.wall:.3g} {line.goal.unit}" if line.wall else "",
+                f"{line.value / line.floor:.1f}" if line.value and line.floor else "",
+                "" if line.value is None else "yes" if line.holds else "NO",
+                line.device,
+                line.how,
+            )
+    except (ValueError, OSError) as error:
+        _fail(str(error), 2)
+    _console().print(shown)
+    typer.echo(f"{sum(line.holds for line in lines)} of {len(lines)} goals hold")
+    if any(line.value is not None and not line.holds for line in lines):
+        raise typer.Exit(1)
+
+
 @benchmark_app.command("build")
 def benchmark_build(
     out: Annotated[Path, typer.Argument(help="Parquet file to write.")],

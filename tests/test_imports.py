@@ -22,6 +22,7 @@ FLOORS = [
     {"training", "embeddings"},
     {"analysis", "search", "prediction"},
     {"study"},
+    {"bench"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
