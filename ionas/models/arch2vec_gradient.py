@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from ionas.models.arch2vec import Arch2vec
 
+# A product with so few columns takes three times as long as its transpose.
+NARROW = 16
 # The overload is named because its lookup would cost as much as a small operation.
 _aten: Any = torch.ops.aten
 _entropy = _aten.binary_cross_entropy.default
 _entropy_backward = _aten.binary_cross_entropy_backward.default
 _normalise_backward = _aten.native_batch_norm_backward.default
-_relu_backward = _aten.threshold_backward.default
+_relu_backward = _aten.threshold_backward.grad_input
 _sigmoid_backward = _aten.sigmoid_backward.default
 _softmax_backward = _aten._softmax_backward_data.default
 
@@ -203,12 +205,11 @@ def _backward(plan: Plan, saved: _Activations, to_mu: Tensor, to_log_std: Tensor
         for k in (2 * layer + 1, 2 * layer):
             before, after, mean, inverse = saved.norms[k]
             gradient, to_weight, to_bias = _normalise_backward(
-                _relu_backward(gradient, after, 0), before, plan.norms[k].weight, None, None,
+                _relu_backward(gradient, after, 0, grad_input=gradient), before, plan.norms[k].weight, None, None,
                 mean, inverse, True, plan.norms[k].eps, [True, True, True],
             )  # fmt: skip
             to_norms += [to_bias, to_weight]
-            torch.mm(gradient.t(), saved.dense[k], out=plan.dense[k].to_weight)
-            gradient = torch.mm(gradient, plan.dense[k].weight)
+            gradient = _dense_backward(plan.dense[k], saved.dense[k], gradient, bias=False)
         torch.dot(gradient.flatten(), saved.inputs[layer].flatten(), out=plan.to_epsilons[layer])
         if layer:  # aggregations are symmetric
             gradient = gradient.view(batch, vertices, -1)
@@ -220,10 +221,14 @@ def _square_sum(x: Tensor) -> Tensor:
     return torch.dot(x.flatten(), x.flatten())
 
 
-def _dense_backward(layer: _Dense, x: Tensor, gradient: Tensor) -> Tensor:
+def _dense_backward(layer: _Dense, x: Tensor, gradient: Tensor, bias: bool = True) -> Tensor:
     """Write the gradients of a dense layer and return that at its input."""
+    if bias:
+        torch.sum(gradient, 0, out=layer.to_bias)
+    if x.shape[1] < NARROW:
+        layer.to_weight.copy_(torch.mm(x.t(), gradient).t())
+        return torch.mm(layer.weight.t(), gradient.t()).t().contiguous()
     torch.mm(gradient.t(), x, out=layer.to_weight)
-    torch.sum(gradient, 0, out=layer.to_bias)
     return torch.mm(gradient, layer.weight)
 
 
