@@ -204,8 +204,9 @@ def _backward(plan: Plan, saved: _Activations, to_mu: Tensor, to_log_std: Tensor
     for layer in reversed(range(len(plan.epsilons))):
         for k in (2 * layer + 1, 2 * layer):
             before, after, mean, inverse = saved.norms[k]
+            gradient = _relu_backward(gradient, after, 0, grad_input=gradient)
             gradient, to_weight, to_bias = _normalise_backward(
-                _relu_backward(gradient, after, 0, grad_input=gradient), before, plan.norms[k].weight, None, None,
+                gradient, before, plan.norms[k].weight, None, None,
                 mean, inverse, True, plan.norms[k].eps, [True, True, True],
             )  # fmt: skip
             to_norms += [to_bias, to_weight]
