@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 
 from ionas import prediction
-from ionas.cells import enumerate_cells
+from ionas.cells import enumerate_cells, enumerate_nasbench201
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=15)
 
@@ -313,12 +313,16 @@ def test_sizes_name_the_labeled_cells_by_zero():
     assert prediction.sample_sizes([9, 0, 3, 9], accuracy, np.array([0, 1, 2])) == [2, 3, 9]
 
 
-def test_cells_are_encoded_without_the_padding_of_larger_ones():
-    cells = enumerate_cells(4)
+@pytest.mark.parametrize(
+    ("cells", "edges", "width"),
+    [(enumerate_cells(4), 6, 4 * 5), (enumerate_nasbench201()[::97], 28, 8 * 7)],
+    ids=["NAS-Bench-101", "NAS-Bench-201"],
+)
+def test_cells_are_encoded_without_the_padding_of_larger_ones(cells, edges, width):
     encoding = prediction.encode_cells(cells)
-    assert encoding.shape == (len(cells), 6 + 4 * 5)
+    assert encoding.shape == (len(cells), edges + width)
     assert len(np.unique(encoding, axis=0)) == len(cells)
-    bits, one_hot = encoding[:, :6], encoding[:, 6:]
+    bits, one_hot = encoding[:, :edges], encoding[:, edges:]
     assert (bits.sum(1) == cells.n_edges).all()
     assert (one_hot.sum(1) == cells.n_vertices).all()
 
