@@ -411,6 +411,14 @@ def test_verdicts_rest_on_trainings_where_there_are_several():
     assert set(rows["metric"]) == set(one["metric"]) == set(prediction.METRICS)
 
 
+def test_intervals_by_student_are_those_of_scipy():
+    rows = prediction.judged(prediction.student(prediction.summarise(grid(VALUES))))
+    line = lines(rows, embedding="a", metric="pearson")
+    means = [0.2, 0.6, 0.1]
+    expected = scipy.stats.t.interval(0.95, 2, np.mean(means), scipy.stats.sem(means))
+    assert (line["low"], line["high"]) == pytest.approx(expected, rel=1e-4)  # 1.96 is rounded
+
+
 def renamed(names):
     """The paper's tables with embeddings exchanged."""
     paper = prediction.paper_scores()
@@ -470,6 +478,8 @@ def test_words_of_a_finding_hold_its_numbers():
         "flatten is clearly better than mean in 4 and clearly worse in 1; of 6"
         in found["flatten"][1]
     )
+    # Not more than half: a rule that asked for that would contradict the paper's text.
+    assert "is clearly better than the IO model in 2 and clearly worse in 1" in found["accuracy"][1]
     assert "at 608 cells, by Pearson's r: 5 of 5; clearly worse: 0" in found["original"][1]
     table = prediction.verdicts(
         {"paper": found, "other": {"sizes": (None, ""), "flatten": (False, "")}}
