@@ -378,8 +378,8 @@ def tally(
         ends = [sorted(sign * rows.loc[key, ["low", "high"]].to_numpy(float)) for key in (a, b)]
         (low_a, high_a), (low_b, high_b) = ends
         of += bool(np.isfinite(ends).all())
-        better += low_a > high_b + TOUCHING
-        worse += high_a < low_b - TOUCHING
+        better += bool(low_a > high_b + TOUCHING)
+        worse += bool(high_a < low_b - TOUCHING)
     return Tally(better, worse, of)
 
 
@@ -391,6 +391,18 @@ def judged(summary: pd.DataFrame) -> pd.DataFrame:
     rows = summary.sort_values("interval", ascending=False, kind="stable")  # training first
     rows = rows[rows["low"].notna() | (rows["interval"] == "regressor")]
     return rows.drop_duplicates(["embedding", "size", "metric"]).sort_index()
+
+
+def student(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `summarise` with intervals by Student's t, which are right for few values.
+
+    The factor 1.96 holds for many; of three values it should be 4.30.
+    """
+    from scipy.stats import t
+
+    factor = t.ppf(0.975, (summary["count"] - 1).clip(lower=1)) / 1.96
+    half = (summary["high"] - summary["mean"]) * factor
+    return summary.assign(low=summary["mean"] - half, high=summary["mean"] + half)
 
 
 def judge(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 
 from ionas import prediction
-from ionas.cells import enumerate_cells
+from ionas.cells import enumerate_cells, enumerate_nasbench201
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=15)
 
@@ -313,12 +313,16 @@ def test_sizes_name_the_labeled_cells_by_zero():
     assert prediction.sample_sizes([9, 0, 3, 9], accuracy, np.array([0, 1, 2])) == [2, 3, 9]
 
 
-def test_cells_are_encoded_without_the_padding_of_larger_ones():
-    cells = enumerate_cells(4)
+@pytest.mark.parametrize(
+    ("cells", "edges", "width"),
+    [(enumerate_cells(4), 6, 4 * 5), (enumerate_nasbench201()[::97], 28, 8 * 7)],
+    ids=["NAS-Bench-101", "NAS-Bench-201"],
+)
+def test_cells_are_encoded_without_the_padding_of_larger_ones(cells, edges, width):
     encoding = prediction.encode_cells(cells)
-    assert encoding.shape == (len(cells), 6 + 4 * 5)
+    assert encoding.shape == (len(cells), edges + width)
     assert len(np.unique(encoding, axis=0)) == len(cells)
-    bits, one_hot = encoding[:, :6], encoding[:, 6:]
+    bits, one_hot = encoding[:, :edges], encoding[:, edges:]
     assert (bits.sum(1) == cells.n_edges).all()
     assert (one_hot.sum(1) == cells.n_vertices).all()
 
@@ -407,6 +411,14 @@ def test_verdicts_rest_on_trainings_where_there_are_several():
     assert set(rows["metric"]) == set(one["metric"]) == set(prediction.METRICS)
 
 
+def test_intervals_by_student_are_those_of_scipy():
+    rows = prediction.judged(prediction.student(prediction.summarise(grid(VALUES))))
+    line = lines(rows, embedding="a", metric="pearson")
+    means = [0.2, 0.6, 0.1]
+    expected = scipy.stats.t.interval(0.95, 2, np.mean(means), scipy.stats.sem(means))
+    assert (line["low"], line["high"]) == pytest.approx(expected, rel=1e-4)  # 1.96 is rounded
+
+
 def renamed(names):
     """The paper's tables with embeddings exchanged."""
     paper = prediction.paper_scores()
@@ -466,6 +478,8 @@ def test_words_of_a_finding_hold_its_numbers():
         "flatten is clearly better than mean in 4 and clearly worse in 1; of 6"
         in found["flatten"][1]
     )
+    # Not more than half: a rule that asked for that would contradict the paper's text.
+    assert "is clearly better than the IO model in 2 and clearly worse in 1" in found["accuracy"][1]
     assert "at 608 cells, by Pearson's r: 5 of 5; clearly worse: 0" in found["original"][1]
     table = prediction.verdicts(
         {"paper": found, "other": {"sizes": (None, ""), "flatten": (False, "")}}
