@@ -213,6 +213,16 @@ def load_networks(
         yield load_network(path, cell, recipe, about["in_channels"], len(about["classes"]))
 
 
+def image_tensors(validation: Images, test: Images) -> dict[str, Tensor]:
+    """Images for the IO dataset by the names that later notebooks read: pixels, then labels."""
+    return {
+        "validation_pixels": validation.pixels,
+        "test_pixels": test.pixels,
+        "validation_labels": validation.labels,
+        "test_labels": test.labels,
+    }
+
+
 def labeled_rows(split: pd.DataFrame) -> pd.DataFrame:
     """Rows (index, hash, labeled) of the labeled cells of a split: train, then validation."""
     parts = [split[split["labeled"] == part] for part in ("train", "validation")]

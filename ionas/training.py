@@ -532,7 +532,7 @@ class _Trainer:
         adam, label_loss = self.unlabeled, None
         if pairs is not None and self.labeled:
             adam, label_loss = self.labeled, partial(self._label_loss, pairs)
-            _gradient(self.flat[1]).zero_()
+            arch2vec_gradient.gradient_of(self.flat[1]).zero_()
         total, mu, on_labels = arch2vec_gradient.step(
             self.plan, adjacency, operations, label_loss, self.settings.labeled_weight
         )
@@ -616,7 +616,7 @@ class _Adam(NamedTuple):
 def _adam(vectors: list[nn.Parameter]) -> _Adam:
     first, second = ([torch.zeros_like(vector.detach()) for vector in vectors] for _ in range(2))
     steps = [vector.new_zeros((), dtype=torch.float32) for vector in vectors]
-    gradients = [_gradient(vector) for vector in vectors]
+    gradients = [arch2vec_gradient.gradient_of(vector) for vector in vectors]
     return _Adam([vector.detach() for vector in vectors], gradients, first, second, steps)
 
 
@@ -646,11 +646,6 @@ def _adam_step(adam: _Adam, settings: Settings) -> None:
         maximize=False,
         grad_scale=(norm + 1e-6).div_(settings.clip).clamp_(min=1).float(),
     )
-
-
-def _gradient(vector: nn.Parameter) -> Tensor:
-    assert vector.grad is not None
-    return vector.grad
 
 
 def _moments(mus: list[Tensor]) -> tuple[Tensor, int]:

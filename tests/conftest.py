@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -44,3 +45,13 @@ def shared_data() -> Path:
     if not (folder / "nasbench101.parquet").exists():
         pytest.skip("the paper-scale data do not stand beside the project (../shared/data)")
     return folder
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Float64: biases before a normalisation have a gradient of rounding errors only."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

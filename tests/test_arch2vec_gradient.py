@@ -45,13 +45,6 @@ def pair(**options):
     return found
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("labeled", [False, True])
 @pytest.mark.parametrize(

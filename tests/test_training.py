@@ -125,14 +125,6 @@ def test_models_of_one_seed_begin_with_the_same_autoencoder():
     assert not torch.equal(other["mu.weight"], states[0]["mu.weight"])
 
 
-@pytest.fixture
-def double():
-    """Float64: biases before a normalisation have a gradient of rounding errors only."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", ["io", "accuracy"])
 def test_steps_against_plain_pytorch(name):

@@ -75,10 +75,10 @@ def plan(vae: Arch2vec) -> Plan:
     return Plan(
         vae,
         [epsilon.detach() for epsilon in epsilons],
-        [_gradient(epsilon).view(()) for epsilon in epsilons],
+        [gradient_of(epsilon).view(()) for epsilon in epsilons],
         dense,
         [_norm(norm) for norm in norms],
-        [_gradient(part) for norm in norms for part in (norm.weight, norm.bias)],
+        [gradient_of(part) for norm in norms for part in (norm.weight, norm.bias)],
         [norm.num_batches_tracked for norm in norms],
         _dense(vae.mu),
         _dense(vae.log_std),
@@ -122,7 +122,7 @@ def step(
             labels = label_loss(z.requires_grad_())
             (weight * labels).backward()
         labels = labels.detach()
-        total, to_z = total + weight * labels, to_z + _gradient(z)
+        total, to_z = total + weight * labels, to_z + gradient_of(z)
     # `kl_term`, and its gradients mu / n^2 and (sigma^2 - 1) / n^2, where n = B * V.
     share = (mu.shape[0] * mu.shape[1]) ** -2
     squares = _square_sum(mu).add_(_square_sum(std))
@@ -235,7 +235,7 @@ def _dense_backward(layer: _Dense, x: Tensor, gradient: Tensor, bias: bool = Tru
 
 def _dense(layer: nn.Linear) -> _Dense:
     weight, bias = layer.weight, layer.bias
-    return _Dense(weight.detach(), bias.detach(), _gradient(weight), _gradient(bias))
+    return _Dense(weight.detach(), bias.detach(), gradient_of(weight), gradient_of(bias))
 
 
 def _norm(norm: nn.BatchNorm1d) -> _Norm:
@@ -246,6 +246,7 @@ def _norm(norm: nn.BatchNorm1d) -> _Norm:
     return _Norm(norm.weight.detach(), norm.bias.detach(), running, norm.momentum, norm.eps)
 
 
-def _gradient(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Where the gradient of a parameter is written; it must be there."""
     assert parameter.grad is not None
     return parameter.grad

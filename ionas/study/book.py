@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -272,12 +273,16 @@ def fill(text: str, run: RunFolder, executed: Mapping[str, NotebookNode | None])
 
 def _digits(match: re.Match[str]) -> str:
     """One fact of the embedded benchmark, in a format."""
+    return format(_digits_facts()[match[1]], match[2])
+
+
+@cache
+def _digits_facts() -> dict[str, Any]:
     from ionas.table import embedded, signal
 
     table = embedded("digits")
     accuracy = table.values("test_accuracy")
-    known = {"cells": len(table), "least": accuracy.min(), "most": accuracy.max(), **signal(table)}
-    return format(known[match[1]], match[2])
+    return {"cells": len(table), "least": accuracy.min(), "most": accuracy.max(), **signal(table)}
 
 
 def _note(said: str) -> str:

@@ -1,7 +1,7 @@
 """What is said of a run wherever it is shown: its data, its settings, what of it has been run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,13 @@ def table_facts(run: RunFolder) -> dict[str, Any]:
             .all(axis=1)
             .sum()
         ),
-        "cells_sha256": provenance.text_hash("\n".join(sorted(frame["hash"]))),
+        "cells_sha256": cells_hash(frame["hash"]),
     }
+
+
+def cells_hash(hashes: Iterable[str]) -> str:
+    """One hash of a set of cells, whatever their order, from their graph hashes."""
+    return provenance.text_hash("\n".join(sorted(hashes)))
 
 
 def images_title(parameters: Mapping[str, Any]) -> str:

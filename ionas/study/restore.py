@@ -15,9 +15,10 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 
 from ionas.images import load_images, subset
+from ionas.pretraining import image_tensors
 from ionas.study import provenance
 from ionas.study import run as runner
-from ionas.study.facts import DATA, images_title
+from ionas.study.facts import DATA, cells_hash, images_title
 from ionas.study.folders import RunFolder, project_root, read_json, runs_folder, write_json
 from ionas.study.parameters import STAGES, InvalidParameters, Parameters, parse_overrides, resolve
 from ionas.study.publish import (
@@ -157,14 +158,13 @@ def _restore_search_space(publication: Publication, folder: Path, parameters: An
                 "the table is another file than that of the publication, of the same cells"
             )
     hashes = pd.read_parquet(path, columns=["hash"])["hash"]
-    ascending = sorted(hashes)
-    if provenance.text_hash("\n".join(ascending)) != facts["cells_sha256"]:
+    if cells_hash(hashes) != facts["cells_sha256"]:
         raise PublicationError(
             f"search_space.table={parameters.table} has other cells than the table "
             f"{facts['name']!r} of {publication.path}, which has {facts['cells']:,}; "
             "name that one with --set search_space.table=PATH"
         )
-    split = pd.read_parquet(publication.path / SPLIT).set_index(pd.Index(ascending))
+    split = pd.read_parquet(publication.path / SPLIT).set_index(pd.Index(sorted(hashes)))
     split = split.loc[hashes].rename_axis("hash").reset_index()
     split.insert(0, "index", range(len(split)))
     split.to_parquet(folder / Path(SPLIT).name)
@@ -185,11 +185,7 @@ def _restore_pretraining(
     p = parameters
     data = load_images(p.images, p.images_path, p.validation_images, p.train_images)
     test = subset(data.test, p.test_images, p.seed)
-    tensors = {
-        **{"validation_pixels": data.validation.pixels, "test_pixels": test.pixels},
-        **{"validation_labels": data.validation.labels, "test_labels": test.labels},
-    }
-    save_tensors(tensors, path)
+    save_tensors(image_tensors(data.validation, test), path)
     manifest = publication.run.manifest("pretraining") or {}
     if provenance.file_hash(path) != manifest["outputs"][path.name]["sha256"]:
         raise PublicationError(
