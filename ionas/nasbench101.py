@@ -140,7 +140,7 @@ class _Content:
     keys
         By record: row * 4 + position of the budget in EPOCHS.
     values
-        (n, 8) each, the columns of _VALUES, record after record.
+        By column of _VALUES: its parts, record after record.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -149,7 +149,12 @@ class _Content:
     parameters: array = field(default_factory=lambda: array("i"))
     first: array = field(default_factory=lambda: array("q"))
     keys: array = field(default_factory=lambda: array("i"))
-    values: list[np.ndarray] = field(default_factory=list)
+    values: list[list[np.ndarray]] = field(default_factory=lambda: [[] for _ in _VALUES])
+
+    def add(self, columns: list[np.ndarray]) -> None:
+        """Append a part to every column."""
+        for parts, column in zip(self.values, columns, strict=True):
+            parts.append(column)
 
 
 def _collect(path: Path) -> _Content:
@@ -176,9 +181,9 @@ def _collect(path: Path) -> _Content:
         offsets.append(offset)
         values.extend(measured)
         if len(offsets) == _CHUNK:
-            content.values.append(_checked(path, offsets, values))
+            content.add(_checked(path, offsets, values))
             offsets, values = array("q"), array("d")
-    content.values.append(_checked(path, offsets, values))
+    content.add(_checked(path, offsets, values))
     return content
 
 
@@ -204,8 +209,8 @@ def _parse(data: bytes) -> tuple[str, int, str, str, int, tuple[float, ...]]:
     return name, epochs, adjacency, operations, metrics.trainable_parameters, values
 
 
-def _checked(path: Path, offsets: array, values: array) -> np.ndarray:
-    """Values as an array, in single precision if that loses nothing; refused if impossible."""
+def _checked(path: Path, offsets: array, values: array) -> list[np.ndarray]:
+    """Values by column, in single precision where that loses nothing; refused if impossible."""
     chunk = np.array(values).reshape(-1, len(_VALUES))
     most = [np.inf if name == "training_time" else 1 for name, _ in _VALUES]
     bad = ~(np.isfinite(chunk) & (chunk >= 0) & (chunk <= most))
@@ -215,7 +220,11 @@ def _checked(path: Path, offsets: array, values: array) -> np.ndarray:
         where = " halfway" if half else ""
         raise _refusal(path, offsets[row], f"{name}{where} is {chunk[row, column]} (nan: missing)")
     single = chunk.astype(np.float32)
-    return single if (single == chunk).all() else chunk
+    exact = (single == chunk).all(0)
+    return [
+        np.ascontiguousarray((single if exact[column] else chunk)[:, column])
+        for column in range(len(_VALUES))
+    ]
 
 
 def _assemble(path: Path, content: _Content) -> Table:
@@ -241,17 +250,16 @@ def _assemble(path: Path, content: _Content) -> Table:
     if repeats > REPEATS:
         raise InvalidRecord(f"{path}: cells have {repeats} repeats; at most {REPEATS}")
     order = keys.argsort(kind="stable").reshape(len(names), len(budgets), repeats)
-    values = np.concatenate(content.values)
-    content.values.clear()
-    columns = {"trainable_parameters": np.array(content.parameters, np.int32)}
     largest = EPOCHS[budgets[-1]]
-    for index, epochs in enumerate(EPOCHS[b] for b in budgets):
-        for column, (name, half) in enumerate(_VALUES):
-            measured = values[order[:, index], column]  # (cells, repeats)
+    columns = {"trainable_parameters": np.array(content.parameters, np.int32)}
+    for name, half in _VALUES:
+        measured = np.concatenate(content.values.pop(0))  # its parts are freed: half a gigabyte
+        for index, epochs in enumerate(EPOCHS[budget] for budget in budgets):
+            by_cell = measured[order[:, index]]  # (cells, repeats)
             budget = 0 if epochs == largest else epochs
-            columns[column_name(name, budget, half)] = measured.mean(1, dtype=np.float64)
+            columns[column_name(name, budget, half)] = by_cell.mean(1, dtype=np.float64)
             for repeat in range(repeats):
-                part = np.ascontiguousarray(measured[:, repeat])
+                part = np.ascontiguousarray(by_cell[:, repeat])
                 columns[column_name(name, budget, half, repeat)] = part
     about = {"name": "nasbench101", "epochs": largest, "time_unit": "seconds"}
     return Table(cells, pd.DataFrame(columns, copy=False), about)

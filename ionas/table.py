@@ -34,6 +34,7 @@ EMBEDDED = ("digits",)
 _COLUMN = re.compile(rf"({'|'.join(FIELDS)})(?:_(\d+))?(_half)?(?:_r(\d+))?")
 _BY_DATASET = re.compile(rf"(.+?)_({_COLUMN.pattern})")
 _DESCRIPTION = ("field", "epochs", "repeats", "cells known", "least", "mean", "most")
+_GROUP = 1 << 14  # rows that are compressed before they are written: bounds the memory
 _VERIFIED = b"ionas.cells"  # in the metadata of a Parquet file: digest of cells with their hashes
 _COUNTED = {
     CONV3X3: "3x3 convolutions",
@@ -181,16 +182,16 @@ class Table:
         self._check_unique(path)
         hashes = self.cells.hashes.tolist()
         identity = dict(zip(IDENTITY, (hashes, *self.cells.to_text()), strict=True))
-        content = pa.Table.from_pandas(
-            pd.concat([pd.DataFrame(identity), self.frame], axis=1), preserve_index=False
-        )
+        content = pa.Table.from_pandas(self.frame, preserve_index=False)  # copies no numbers
+        for place, (name, values) in enumerate(identity.items()):
+            content = content.add_column(place, name, pa.array(values, pa.string()))
         content = content.replace_schema_metadata(
             {"ionas": json.dumps(self.about), _VERIFIED: _digest(self.cells, hashes)}
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            pq.write_table(content, temporary, compression="zstd")
+            pq.write_table(content, temporary, row_group_size=_GROUP, compression="zstd")
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -179,8 +179,9 @@ def test_over_seeds_by_hand():
     table = evaluation.over_seeds(pd.DataFrame(rows, columns=["model", "seed", "value"]), ["model"])
     io, accuracy = (SimpleNamespace(**row) for row in table.to_dict("records"))
     assert (io.mean, io.std, io.seeds) == (2, 1, 3)
-    assert io.high - io.mean == pytest.approx(1.96 / math.sqrt(3))
-    assert io.mean - io.low == pytest.approx(1.96 / math.sqrt(3))
+    half = 4.3027 / math.sqrt(3)  # Student's t, two degrees of freedom
+    assert io.high - io.mean == pytest.approx(half, rel=1e-4)
+    assert io.mean - io.low == pytest.approx(half, rel=1e-4)
     assert math.isnan(accuracy.low)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from ionas.study import publish, restore
 from ionas.study import run as runner
-from ionas.study.facts import about, images_title, nearest_profile
+from ionas.study.facts import RECORD, about, images_title, nearest_profile
 from ionas.study.folders import RunFolder, project_root, read_json, write_json
 from ionas.study.parameters import STAGES, InvalidParameters, resolve
 from ionas.study.provenance import file_hash, json_hash
@@ -354,3 +355,16 @@ def test_a_run_goes_on_at_notebook_04(tiny_copy: Path, publication: Path) -> Non
     again = publish.read(publication.parent / "mine")
     assert "restored from tiny" in about(again.run)
     assert restore.restore(again.path, name="third")[1] == "third"
+
+
+def test_what_is_committed_is_whole_small_and_names_no_machine() -> None:
+    committed = [path.parent for path in (project_root() / "results").glob(f"[!.]*/{RECORD}")]
+    assert committed, "results/ has no publication"
+    for path in committed:
+        publication = publish.read(path)  # compares every hash
+        sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+        assert sum(sizes) < 10e6, f"{path} is too large to be committed"
+        for file in path.rglob("*"):
+            if file.suffix in (".json", ".yaml", ".ipynb"):
+                assert not re.search(r"/(home|root|tmp|work|Users)/", file.read_text("utf-8")), file
+        assert publication.record["table"]["cells"] > 0
