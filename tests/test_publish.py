@@ -363,7 +363,7 @@ def test_what_is_committed_is_whole_small_and_names_no_machine() -> None:
     for path in committed:
         publication = publish.read(path)  # compares every hash
         sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-        assert sum(sizes) < 10e6, f"{path} is too large to be committed"
+        assert sum(sizes) < 12e6, f"{path} is too large to be committed"
         for file in path.rglob("*"):
             if file.suffix in (".json", ".yaml", ".ipynb"):
                 assert not re.search(r"/(home|root|tmp|work|Users)/", file.read_text("utf-8")), file
