@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from itertools import pairwise
@@ -211,7 +212,7 @@ def test_ionas_commands_of_the_prose_are_valid() -> None:
     lines = commands("ionas")
     assert {name for name, _ in lines} >= {"README.md", "running.md"}
     for name, line in lines:
-        words = line.split()[1:]
+        words = shlex.split(line)[1:]
         command = get_command(app)
         while words and hasattr(command, "commands"):
             assert words[0] in command.commands, f"{name}: {line}"
