@@ -223,9 +223,30 @@ def image_tensors(validation: Images, test: Images) -> dict[str, Tensor]:
     }
 
 
-def labeled_rows(split: pd.DataFrame) -> pd.DataFrame:
-    """Rows (index, hash, labeled) of the labeled cells of a split: train, then validation."""
-    parts = [split[split["labeled"] == part] for part in ("train", "validation")]
+def labeled_rows(split: pd.DataFrame, train: int = 0, validation: int = 0) -> pd.DataFrame:
+    """Rows (index, hash, labeled) of the labeled cells of a split: train, then validation.
+
+    Parameters
+    ----------
+    split
+        As `ionas.split.split_cells` makes it.
+    train, validation
+        How many cells of each part, those of the first ranks; 0 takes all.
+
+    Raises
+    ------
+    ValueError
+        If fewer cells are labeled than are wanted.
+    """
+    parts = []
+    for part, wanted in (("train", train), ("validation", validation)):
+        rows = split[split["labeled"] == part]
+        if wanted > len(rows):
+            raise ValueError(
+                f"{part}_networks is {wanted}, but only {len(rows)} cells of the {part} part are "
+                f"labeled; ask for fewer or raise search_space.labeled_{part}"
+            )
+        parts.append(rows[rows["rank"] < wanted] if wanted else rows)
     return pd.concat(parts, ignore_index=True)[["index", "hash", "labeled"]]
 
 

@@ -19,7 +19,7 @@ def split_cells(
     hashes
         (N,) hashes of the cells of a table.
     labeled_train, labeled_validation
-        Networks to train from each part (paper: 608 and 77).
+        Cells to label in each part (paper: 608 and 77).
     validation_fraction
         Share of the cells in the validation part (paper: 0.1).
     known
@@ -28,8 +28,10 @@ def split_cells(
     Returns
     -------
     DataFrame
-        A row per cell in the order of the table: `index`, `hash`, `part` (train or validation) and
-        `labeled` (train, validation or empty).
+        A row per cell in the order of the table: `index`, `hash`, `part` (train or validation),
+        `labeled` (train, validation or empty) and `rank`, the place of a labeled cell in the order
+        in which those of its part were drawn, from 0 (-1: not labeled). The first ranks are the
+        same however many cells are labeled.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def split_cells(
     validation = round(count * validation_fraction)
     parts = {"train": order[validation:], "validation": order[:validation]}
     frame = pd.DataFrame(
-        {"index": np.arange(count), "hash": hashes, "part": "train", "labeled": ""}
+        {"index": np.arange(count), "hash": hashes, "part": "train", "labeled": "", "rank": -1}
     )
     frame.loc[parts["validation"], "part"] = "validation"
     for name, wanted in (("train", labeled_train), ("validation", labeled_validation)):
@@ -53,4 +55,5 @@ def split_cells(
                 "for fewer or change validation_fraction"
             )
         frame.loc[able[:wanted], "labeled"] = name
+        frame.loc[able[:wanted], "rank"] = np.arange(wanted)
     return frame

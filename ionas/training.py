@@ -7,8 +7,8 @@ goes on from the checkpoint of any epoch ends with the same bytes as one that wa
 import json
 import platform
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -104,7 +104,8 @@ class Data:
     validation
         Rows of the validation part, on which reconstruction is measured.
     labeled
-        What the IO and Accuracy models learn from.
+        What the IO or the Accuracy model learns from; the latter takes of the images only how many
+        times an epoch shows it each network.
     watched
         More labeled sets by name, on which losses are measured after each epoch.
     """
@@ -168,17 +169,21 @@ def gather(
     outputs: dict[str, Tensor],
     images: dict[str, Tensor],
     splits: dict[str, list[int]],
-) -> tuple[Data, dict[str, Labeled]]:
-    """Put together what a training sees, and the two labeled test sets (Tables 2 and 5).
+) -> tuple[dict[str, Data], dict[str, Labeled]]:
+    """Put together what each model sees, and the two labeled test sets (Tables 2 and 5).
+
+    The IO model learns from the networks that were trained, the Accuracy model from all labeled
+    cells, once for every image; each takes all other train cells as unlabeled.
 
     Parameters
     ----------
     cells, accuracy
         N cells and their (N,) mean test accuracies.
     split
-        N rows in the order of the cells: `part` is train or validation.
+        N rows in the order of the cells: `part` is train or validation, `labeled` the same or
+        empty.
     networks
-        Labeled networks, the train ones first: `index` of the cell, `labeled` train or validation.
+        Trained networks, the train ones first: `index` of the cell, `labeled` train or validation.
     outputs
         `train_validation`, `train_test`, `validation_validation`, `validation_test`: targets
         (networks, images, k), named by the part of the networks and of the images.
@@ -191,16 +196,19 @@ def gather(
     Returns
     -------
     data
-        With the sets `unseen_networks` and `unseen_images` to be watched.
+        By the name of the model. `unseen_networks` is watched, and `unseen_images` by the IO model.
     tests
         `unseen networks, unseen images` and `seen networks, unseen images`.
 
     Raises
     ------
     ValueError
-        If a labeled network has no accuracy, or shapes do not fit.
+        If a labeled cell has no accuracy, or shapes do not fit.
     """
-    rows = {part: networks.loc[networks["labeled"] == part, "index"].to_numpy() for part in PARTS}
+    trained = {
+        part: networks.loc[networks["labeled"] == part, "index"].to_numpy() for part in PARTS
+    }
+    rows = {part: np.flatnonzero(split["labeled"] == part) for part in PARTS}
     lacking = [row for row in np.concatenate(list(rows.values())) if np.isnan(accuracy[row])]
     if lacking:
         raise ValueError(
@@ -211,7 +219,7 @@ def gather(
     def labeled(part: str, seen: str, chosen: list[int] | None = None) -> Labeled:
         values = outputs[f"{part}_{seen}"]
         positions = torch.arange(len(values)) if chosen is None else torch.tensor(chosen)
-        index = torch.tensor(rows[part])[positions]
+        index = torch.tensor(trained[part])[positions]
         return Labeled(
             networks=index,
             pixels=images[f"{seen}_pixels"][: values.shape[1]],
@@ -219,14 +227,23 @@ def gather(
             accuracy=torch.tensor(accuracy).float()[index],
         )
 
+    def known(part: str) -> Labeled:
+        pixels = images["validation_pixels"][: outputs["train_validation"].shape[1]]
+        return Labeled(
+            networks=torch.tensor(rows[part]),
+            pixels=pixels,
+            outputs=torch.empty(len(rows[part]), len(pixels), 0),
+            accuracy=torch.tensor(accuracy).float()[rows[part]],
+        )
+
     adjacency, operations = cell_tensors(cells)
     largest = int(cells.n_vertices.max())
     train = np.flatnonzero(split["part"] == "train")
-    data = Data(
+    of_io = Data(
         adjacency=adjacency[:, :largest, :largest].contiguous(),
         operations=operations[:, :largest].contiguous(),
         train=torch.from_numpy(train),
-        unlabeled=torch.from_numpy(np.setdiff1d(train, rows["train"])),
+        unlabeled=torch.from_numpy(np.setdiff1d(train, trained["train"])),
         validation=torch.from_numpy(np.flatnonzero(split["part"] == "validation")),
         labeled=labeled("train", "validation"),
         watched={
@@ -234,7 +251,13 @@ def gather(
             "unseen_images": labeled("train", "test", splits["validation_networks"]),
         },
     )
-    return data, {
+    of_accuracy = replace(
+        of_io,
+        unlabeled=torch.from_numpy(np.setdiff1d(train, rows["train"])),
+        labeled=known("train"),
+        watched={"unseen_networks": known("validation")},
+    )
+    return {name: of_accuracy if name == "accuracy" else of_io for name in MODELS}, {
         "unseen networks, unseen images": labeled("validation", "test"),
         "seen networks, unseen images": labeled("train", "test", splits["test_networks"]),
     }
@@ -350,13 +373,13 @@ def train(
 
 def train_all(
     runs: Sequence[tuple[str, int]],
-    data: Data,
+    data: Mapping[str, Data],
     settings: Settings,
     folder: Path,
     jobs: int = 0,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Train several models, pairs of name and seed, side by side; return their history.
+    """Train several models, pairs of name and seed, each on its data; return their history.
 
     The trained models are in `folder`, see `train` and `load`. Workers elsewhere keep their
     checkpoints there, too, so that a training whose worker dies goes on from its last epoch.
@@ -368,7 +391,7 @@ def train_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(prefix=".", suffix=".tmp", dir=folder.resolve()) as mark:
-        items = [(name, seed, data, settings, Path(mark.name), device) for name, seed in runs]
+        items = [(name, seed, data[name], settings, Path(mark.name), device) for name, seed in runs]
         histories = parallel.run(_history, items, jobs, "training embeddings", "model")
     return pd.concat(histories, ignore_index=True)
 
@@ -475,7 +498,7 @@ class _Trainer:
             )
         )
         if self.labeled:
-            for name, labeled in self._watched().items():
+            for name, labeled in {"train": data.labeled, **data.watched}.items():
                 measured[f"labels_{name}"] = evaluation.labeled_loss(
                     self.model, data.adjacency, data.operations, labeled
                 )
@@ -549,17 +572,6 @@ class _Trainer:
             features = self.model.image_features(labeled.pixels[images])
         predicted = self.model.predict(z, features.to(z.dtype))
         return nn.functional.mse_loss(predicted, labeled.outputs[networks, images])
-
-    def _watched(self) -> dict[str, Labeled]:
-        """Labeled sets with a loss of their own: to the Accuracy model, images make none."""
-        trained = self.data.labeled.networks
-        watched = {
-            name: labeled
-            for name, labeled in self.data.watched.items()
-            if not isinstance(self.model, AccuracyModel)
-            or not torch.isin(labeled.networks, trained).all()
-        }
-        return {"train": self.data.labeled, **watched}
 
     def _batches(self) -> Iterable[tuple[Tensor, tuple[Tensor, Tensor] | None]]:
         """Rows of the cells of each batch and, if labeled, positions of networks and images."""

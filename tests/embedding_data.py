@@ -1,10 +1,12 @@
 """A small data set for the tests of the embedding models: real cells, made-up outputs."""
 
+from dataclasses import replace
+
 import torch
 
 from ionas.cells import cell_tensors, enumerate_cells
 from ionas.evaluation import Labeled
-from ionas.training import Data, Settings
+from ionas.training import MODELS, Data, Settings
 
 SMALL = Settings(
     epochs=2,
@@ -50,3 +52,9 @@ def small_data(vertices: int = 4) -> Data:
             "unseen_images": labeled(order[:4], slice(6, 10)),
         },
     )
+
+
+def of_all(data: Data) -> dict[str, Data]:
+    """The same data for every model; to the Accuracy model, new images make no new set."""
+    accuracy = replace(data, watched={"unseen_networks": data.watched["unseen_networks"]})
+    return dict.fromkeys(MODELS, data) | {"accuracy": accuracy}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from embedding_data import SMALL, small_data
+from embedding_data import SMALL, of_all, small_data
 
 from ionas import parallel
 from ionas.cells import enumerate_cells
@@ -287,8 +287,10 @@ def serially(monkeypatch, function, *arguments):
 
 def test_embeddings_trained_on_dask_have_the_same_bytes(on_dask, tmp_path, monkeypatch):
     names = [("accuracy", 1), ("arch2vec", 2)]
-    first = train_all(names, small_data(), SMALL, tmp_path / "dask")
-    second = serially(monkeypatch, train_all, names, small_data(), SMALL, tmp_path / "serial")
+    first = train_all(names, of_all(small_data()), SMALL, tmp_path / "dask")
+    second = serially(
+        monkeypatch, train_all, names, of_all(small_data()), SMALL, tmp_path / "serial"
+    )
     assert first.equals(second)
     assert contents(tmp_path / "dask") == contents(tmp_path / "serial")
     assert len(contents(tmp_path / "dask")) == 2  # and no file that is only for workers

@@ -88,6 +88,22 @@ def test_labeled_rows_and_agreement_by_hand():
     assert np.isnan(agreement(rows, np.full(4, 0.5))["pearson"])
 
 
+def test_the_networks_drawn_first_are_trained():
+    split = pd.DataFrame(
+        {
+            "index": range(6),
+            "hash": list("abcdef"),
+            "labeled": ["train", "validation", "", "train", "validation", "train"],
+            "rank": [2, 1, -1, 0, 0, 1],
+        }
+    )
+    assert labeled_rows(split)["index"].tolist() == [0, 3, 5, 1, 4]
+    assert labeled_rows(split, 2, 1)["index"].tolist() == [3, 5, 4]
+    assert labeled_rows(split, 0, 1)["index"].tolist() == [0, 3, 5, 4]
+    with pytest.raises(ValueError, match=r"train_networks is 4, but only 3 cells .*labeled_train"):
+        labeled_rows(split, 4)
+
+
 def test_parallel_serial_and_resumed_runs_give_the_same_bytes(digits, tmp_path):
     cells = enumerate_cells(4)[:4]
     frames = [

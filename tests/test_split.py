@@ -14,6 +14,10 @@ def test_sizes_and_nesting():
     assert frame["part"].value_counts().to_dict() == {"train": 180, "validation": 20}
     counts = frame[frame["labeled"] != ""].groupby(["part", "labeled"]).size()
     assert counts.to_dict() == {("train", "train"): 30, ("validation", "validation"): 7}
+    ranks = frame.groupby("labeled")["rank"].apply(sorted)
+    assert ranks["train"] == list(range(30))
+    assert ranks["validation"] == list(range(7))
+    assert set(ranks[""]) == {-1}
 
 
 def test_more_labels_keep_those_there_were():
@@ -21,6 +25,7 @@ def test_more_labels_keep_those_there_were():
     chosen = [set(frame.index[frame["labeled"] == "train"]) for frame in (few, many)]
     assert chosen[0] < chosen[1]
     assert few["part"].equals(many["part"])
+    assert chosen[0] == set(many.index[(many["labeled"] == "train") & (many["rank"] < 10)])
 
 
 def test_seed_decides():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from embedding_data import SMALL, small_data
+from embedding_data import SMALL, of_all, small_data
 
 from ionas import training
 from ionas.cells import enumerate_cells
@@ -223,7 +223,7 @@ def learned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learned")
     settings = replace(SMALL, epochs=12, original_epochs=12, hidden=32, latent=8)
     names = [(name, seed) for name in MODELS for seed in (1, 2)]
-    return train_all(names, small_data(), settings, folder, jobs=1), settings, folder
+    return train_all(names, of_all(small_data()), settings, folder, jobs=1), settings, folder
 
 
 def test_training_learns(learned):
@@ -301,8 +301,8 @@ def test_killed_between_epochs_goes_on_where_it_was(tmp_path, monkeypatch):
 def test_parallel_gives_the_same_bytes(tmp_path):
     data = small_data()
     names = [("accuracy", 1), ("arch2vec", 2)]
-    first = train_all(names, data, SMALL, tmp_path / "a", jobs=1)
-    second = train_all(names, data, SMALL, tmp_path / "b", jobs=2)
+    first = train_all(names, of_all(data), SMALL, tmp_path / "a", jobs=1)
+    second = train_all(names, of_all(data), SMALL, tmp_path / "b", jobs=2)
     assert first.equals(second)
     for name, seed in names:
         file = f"checkpoints/{name}_seed{seed}.safetensors"
@@ -325,13 +325,21 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
 
 
 def gathered(**changes):
-    """Seven cells, two labeled train networks and one for validation, on 3 and 4 images."""
+    """Seven cells, three labeled ones to train and two for validation.
+
+    Of their networks, two and one are trained; they saw 3 and 4 images.
+    """
     cells = enumerate_cells(3)
     parts = {"train_validation": (2, 3), "train_test": (2, 4)}
     parts |= {"validation_validation": (1, 3), "validation_test": (1, 4)}
     given = {
         "accuracy": np.arange(7) / 10,
-        "split": pd.DataFrame({"part": ["train"] * 4 + ["validation"] * 3}),
+        "split": pd.DataFrame(
+            {
+                "part": ["train"] * 4 + ["validation"] * 3,
+                "labeled": ["train", "train", "train", "", "", "validation", "validation"],
+            }
+        ),
         "networks": pd.DataFrame({"index": [2, 0, 5], "labeled": ["train", "train", "validation"]}),
         "outputs": {
             name: torch.arange(n * i * 2.0).view(n, i, 2) for name, (n, i) in parts.items()
@@ -346,7 +354,8 @@ def gathered(**changes):
 
 
 def test_gather_by_hand():
-    data, tests = gathered()
+    sees, tests = gathered()
+    data = sees["io"]
     assert data.adjacency.shape == (7, 3, 3)  # cut to the largest cell
     assert data.operations.shape == (7, 3, 5)
     assert data.train.tolist() == [0, 1, 2, 3]
@@ -364,13 +373,25 @@ def test_gather_by_hand():
     assert list(tests) == ["unseen networks, unseen images", "seen networks, unseen images"]
     assert (unseen.networks.tolist(), seen.networks.tolist()) == ([5], [2])
     assert seen.outputs.flatten().tolist() == list(range(8))
+    assert sees["arch2vec"] is sees["arch2vec_original"] is data
+
+
+def test_the_accuracy_model_learns_from_all_labeled_cells():
+    data = gathered()[0]["accuracy"]
+    assert data.labeled.networks.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(data.labeled.accuracy, [0, 0.1, 0.2])
+    assert len(data.labeled) == 3 * 3  # once for each of the IO model's images
+    assert data.unlabeled.tolist() == [3]
+    assert list(data.watched) == ["unseen_networks"]
+    assert data.watched["unseen_networks"].networks.tolist() == [5, 6]
+    np.testing.assert_allclose(data.watched["unseen_networks"].accuracy, [0.5, 0.6])
 
 
 def test_gather_wants_the_accuracy_of_labeled_cells():
     accuracy = np.arange(7) / 10
-    gathered(accuracy=np.where(np.arange(7) == 1, np.nan, accuracy))
-    with pytest.raises(ValueError, match=r"no test accuracy of the labeled cell .* \(row 5\)"):
-        gathered(accuracy=np.where(np.arange(7) == 5, np.nan, accuracy))
+    gathered(accuracy=np.where(np.arange(7) == 3, np.nan, accuracy))
+    with pytest.raises(ValueError, match=r"no test accuracy of the labeled cell .* \(row 6\)"):
+        gathered(accuracy=np.where(np.arange(7) == 6, np.nan, accuracy))
 
 
 def test_data_that_do_not_fit_are_refused():

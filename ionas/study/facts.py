@@ -25,8 +25,12 @@ def about(run: RunFolder) -> str:
     table = table_facts(run)
     images = "pretraining" in parameters and images_title(parameters["pretraining"])
     known = [f"{name.replace('_', ' ')} of {n:,}" for name, n in table.get("known", {}).items()]
-    labeled = [f"{parameters.get('search_space', {}).get(f'labeled_{part}', 'none')} {part}"
-               for part in ("train", "validation")]  # fmt: skip
+    space, trained = (parameters.get(stage, {}) for stage in ("search_space", "pretraining"))
+    labeled = [
+        f"{space.get(f'labeled_{part}', 'none')} {part}"
+        + (f" ({count} of them trained)" if (count := trained.get(f"{part}_networks")) else "")
+        for part in ("train", "validation")
+    ]
     ran = [
         f"{STAGES[stage].stem} ({duration(m['wall_time_s'])}"
         + (f", restored from {m['restored']['name']})" if "restored" in m else ")")

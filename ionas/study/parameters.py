@@ -56,8 +56,8 @@ class SearchSpace(Parameters):
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the cells in the validation part"
     )
-    labeled_train: int = Field(160, ge=2, description="labeled networks of the train part")
-    labeled_validation: int = Field(30, ge=2, description="labeled networks of the validation part")
+    labeled_train: int = Field(160, ge=2, description="labeled cells of the train part")
+    labeled_validation: int = Field(30, ge=2, description="labeled cells of the validation part")
 
     def check(self, others: Mapping[str, Parameters]) -> None:
         """Look whether the table is there and has the columns it needs."""
@@ -75,6 +75,12 @@ class Pretraining(Parameters):
     """02: the labeled networks, trained on the images (paper: Table 1)."""
 
     seed: int = Field(1, ge=0, description="seed of initial weights, order of batches, test images")
+    train_networks: int = Field(
+        0, ge=0, description="labeled train cells whose networks are trained; 0: all"
+    )
+    validation_networks: int = Field(
+        0, ge=0, description="labeled validation cells whose networks are trained; 0: all"
+    )
     images: Literal["digits", "cifar10", "folder"] = Field("digits", description="source of images")
     images_path: str = Field("", description="folder or ZIP file of the images; unused for digits")
     validation_images: int = Field(297, ge=1, description="train images held out for the IO data")
@@ -94,7 +100,18 @@ class Pretraining(Parameters):
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 
     def check(self, others: Mapping[str, Parameters]) -> None:
-        """Look whether the folder of the images is there and has the layout it needs."""
+        """Look at the numbers of networks, and whether the images are there as they must be."""
+        space = others.get("search_space")
+        for part in ("train", "validation"):
+            wanted = getattr(self, f"{part}_networks")
+            if wanted == 1:
+                raise ValueError(f"{part}_networks is 1; give at least 2, or 0 for all")
+            labeled = getattr(space, f"labeled_{part}", wanted)
+            if wanted > labeled:
+                raise ValueError(
+                    f"{part}_networks is {wanted}, but search_space.labeled_{part} is {labeled}; "
+                    "ask for fewer, or label more"
+                )
         if self.images != "digits":
             from ionas.images import check_source
 
@@ -195,6 +212,12 @@ class Reinforce(Parameters):
         0.0,
         ge=0,
         description="simulated time of a run, in the unit of the table; 0: 300 average trainings",
+    )
+    label_cost: float = Field(
+        1.0,
+        ge=0,
+        description="time of a labeled network, as a share of its training in the table "
+        "(paper: 12 of 108 epochs)",
     )
     baseline: float = Field(
         0.0,
