@@ -190,7 +190,7 @@ def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndar
     cells
         The valid ones, pruned, in order.
     """
-    count, vertices = operations.shape
+    vertices = operations.shape[1]
     if vertices == NASBENCH201.vertices:
         drawn = CellSet(np.triu(adjacency, 1), operations)
         return drawn.valid(), drawn[drawn.valid()]
@@ -201,13 +201,7 @@ def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndar
     inner = inside & (position > 0) & (position < last[:, None])
     named = (operations > 0) & (operations < OPERATIONS.index(OUTPUT))
     edges = np.triu(adjacency != 0, 1) & inside[:, :, None] & inside[:, None, :]
-    forward = position == np.zeros((count, 1))
-    backward = position == last[:, None]
-    for v in range(vertices):
-        forward[:, v] |= (forward & edges[:, :, v]).any(1)
-    for v in reversed(range(vertices)):
-        backward[:, v] |= (backward & edges[:, v]).any(1)
-    keep = forward & backward
+    keep = _on_paths(edges, last)
     edges &= keep[:, :, None] & keep[:, None, :]
     valid = (
         is_output.any(1)
@@ -227,25 +221,72 @@ def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndar
     return valid, CellSet(packed, codes)
 
 
+def whole_cells(adjacency: np.ndarray, operations: np.ndarray) -> np.ndarray:
+    """Which drawings the authors call valid: those whose last position is the output.
+
+    Their check takes all V positions for the cell, prunes what is on no path from the first to the
+    last, and looks at the rest (METHOD section 1). A cell of fewer vertices than V, whose output
+    stands earlier and is followed by padding, never passes.
+
+    Parameters
+    ----------
+    adjacency, operations
+        As in `decode_cells`.
+
+    Returns
+    -------
+    (S,) bool
+    """
+    vertices = operations.shape[1]
+    if vertices == NASBENCH201.vertices:
+        return CellSet(np.triu(adjacency, 1), operations).valid()
+    output = OPERATIONS.index(OUTPUT)
+    edges = np.triu(adjacency != 0, 1)
+    keep = _on_paths(edges, np.full(len(edges), vertices - 1))
+    edges &= keep[:, :, None] & keep[:, None, :]
+    named = (operations > 0) & (operations < output)
+    return (
+        keep[:, 0]
+        & (operations[:, 0] == 0)
+        & (operations[:, -1] == output)
+        & (named | ~keep)[:, 1:-1].all(1)
+        & (edges.sum((1, 2)) <= MAX_EDGES)
+    )
+
+
 def validity(adjacency: np.ndarray, operations: np.ndarray) -> dict[str, float]:
     """Shares of drawings (as `draw` gives them) that are cells and that differ from each other.
 
     Returns
     -------
     dict
-        `validity`: share of drawings that are cells.
-        `uniqueness`: share of distinct cells among the valid ones, by their graph hash.
-        `uniqueness_encoding`: the same by the drawing itself, unpruned, as the authors count.
-        Both are NaN if no drawing is valid.
+        `validity`: share of drawings that are cells, of any number of vertices.
+        `uniqueness`: share of distinct cells among those, by their graph hash.
+        `validity_whole`: share of drawings that are cells as a whole, as the authors count.
+        `uniqueness_whole`: share of distinct drawings among those, unpruned, as the authors count.
+        The uniquenesses are NaN if no drawing is valid.
     """
     valid, cells = decode_cells(adjacency, operations)
-    found = len(cells)
-    drawings = np.concatenate([adjacency.reshape(len(valid), -1), operations], 1)[valid]
+    whole = whole_cells(adjacency, operations)
+    drawings = np.concatenate([adjacency.reshape(len(valid), -1), operations], 1)[whole]
     return {
-        "validity": found / len(valid),
-        "uniqueness": _ratio(len(np.unique(cells.hashes)), found),
-        "uniqueness_encoding": _ratio(len(np.unique(drawings, axis=0)), found),
+        "validity": len(cells) / len(valid),
+        "uniqueness": _ratio(len(np.unique(cells.hashes)), len(cells)),
+        "validity_whole": float(whole.mean()),
+        "uniqueness_whole": _ratio(len(np.unique(drawings, axis=0)), len(drawings)),
     }
+
+
+def _on_paths(edges: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(S, V) whether a vertex is on a path from the first vertex to the (S,) last ones."""
+    count, vertices = edges.shape[:2]
+    forward = np.arange(vertices) == np.zeros((count, 1))
+    backward = np.arange(vertices) == last[:, None]
+    for v in range(vertices):
+        forward[:, v] |= (forward & edges[:, :, v]).any(1)
+    for v in reversed(range(vertices)):
+        backward[:, v] |= (backward & edges[:, v]).any(1)
+    return forward & backward
 
 
 def labeled_loss(

@@ -217,7 +217,7 @@ def metrics(values: pd.DataFrame) -> pd.DataFrame:
     rows = values.query("item == 'Table 4' and column != 'seconds'")
     frame = pd.DataFrame({"model": rows["row"], "metric": rows["column"].map(names)})
     frame = frame.assign(mean=rows["value"], low=rows["value"] - 1e-3, high=rows["value"] + 1e-3)
-    pruned = frame[frame["metric"] == "uniqueness_encoding"].assign(metric="uniqueness", mean=0.1)
+    pruned = frame[frame["metric"] == "uniqueness_whole"].assign(metric="uniqueness", mean=0.1)
     return pd.concat([frame, pruned], ignore_index=True)
 
 

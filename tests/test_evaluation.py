@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +32,28 @@ def one_by_one(adjacency, operations):
     return valid, found
 
 
+def whole_one_by_one(adjacency, operations):
+    """The authors' check in plain Python: prune between first and last position, then look."""
+    found = []
+    for matrix, codes in zip(adjacency, operations, strict=True):
+        graph = nx.DiGraph(zip(*np.triu(matrix, 1).nonzero(), strict=True))
+        first, last = 0, len(codes) - 1
+        graph.add_nodes_from((first, last))
+        kept = nx.descendants(graph, first) & nx.ancestors(graph, last) | {first, last}
+        found.append(
+            nx.has_path(graph, first, last)
+            and graph.subgraph(kept).number_of_edges() <= 9
+            and codes[first] == 0
+            and codes[last] == 4
+            and all(codes[v] in (1, 2, 3) for v in kept - {first, last})
+        )
+    return found
+
+
 def assert_same(adjacency, operations):
+    assert evaluation.whole_cells(adjacency, operations).tolist() == whole_one_by_one(
+        adjacency, operations
+    )
     valid, cells = evaluation.decode_cells(adjacency, operations)
     expected, found = one_by_one(adjacency, operations)
     assert valid.tolist() == expected
@@ -81,14 +103,28 @@ def test_uniqueness_by_hand():
     adjacency = np.stack([chain, dangling, chain, broken, chain])
     operations = np.array([[0, 2, 1, 4]] * 4 + [[0, 1, 1, 4]], np.int8)
     found = evaluation.validity(adjacency, operations)
-    assert found == {"validity": 0.8, "uniqueness": 2 / 4, "uniqueness_encoding": 3 / 4}
+    assert found == {
+        "validity": 0.8, "uniqueness": 2 / 4, "validity_whole": 0.8, "uniqueness_whole": 3 / 4
+    }  # fmt: skip
+
+
+def test_a_smaller_cell_is_no_whole_one():
+    """Input, convolution and output, then padding that reads as input; and the other way round."""
+    adjacency = np.zeros((2, 4, 4), np.uint8)
+    adjacency[:, 0, 1] = adjacency[:, 1, 2] = 1
+    adjacency[1, 1, 3] = 1
+    operations = np.array([[0, 1, 4, 0], [0, 1, 0, 4]], np.int8)
+    assert evaluation.decode_cells(adjacency, operations)[0].tolist() == [True, False]
+    # the second has a vertex with a wrong operation, which is on no path to the last
+    assert evaluation.whole_cells(adjacency, operations).tolist() == [False, True]
 
 
 def test_nothing_valid():
     found = evaluation.validity(np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4), np.int8))
     assert found["validity"] == 0
     assert math.isnan(found["uniqueness"])
-    assert math.isnan(found["uniqueness_encoding"])
+    assert found["validity_whole"] == 0
+    assert math.isnan(found["uniqueness_whole"])
 
 
 class Fixed(Arch2vec):

@@ -242,7 +242,8 @@ def test_history_has_what_the_figures_need(learned):
     metrics = history.groupby("model")["metric"].unique().map(set)
     common = {
         "operation_accuracy", "operation_accuracy_real", "adjacency_accuracy", "edges_mean",
-        "non_edges_mean", "validity", "uniqueness", "uniqueness_encoding", "loss_unlabeled_batches",
+        "non_edges_mean", "validity", "uniqueness", "validity_whole", "uniqueness_whole",
+        "loss_unlabeled_batches",
     }  # fmt: skip
     assert metrics["arch2vec_original"] == common
     assert metrics["arch2vec"] == common | {"loss_labeled_batches"}

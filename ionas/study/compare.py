@@ -38,9 +38,9 @@ RESTS_ON = {  # the notebooks whose data and settings decide an item
     "Figure 5": (*FIRST, "embedding_training", "reinforce"),
     "Figure 6": ("search_space", "reinforce"),
 }
-METRICS = {  # of notebook 05 -> the columns of the paper's Table 4, which counts drawings as unique
-    "validity": "validity",
-    "uniqueness_encoding": "uniqueness",
+METRICS = {  # of notebook 05 -> the columns of the paper's Table 4
+    "validity_whole": "validity",
+    "uniqueness_whole": "uniqueness",
     "operation_accuracy": "operation accuracy",
     "adjacency_accuracy": "adjacency accuracy",
 }
