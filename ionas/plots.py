@@ -390,23 +390,32 @@ def _fit_text(ax: Axes, width: float, height: float) -> tuple[float, float]:
 class Interactive:
     """A plotly figure that shows itself in JupyterLab and in the book."""
 
-    def __init__(self, figure: Any, name: str) -> None:
+    def __init__(self, figure: Any) -> None:
         self.figure = figure
-        self._json = figure.to_json(engine="json")
-        digest = hashlib.sha256(self._json.encode()).hexdigest()[:12]
-        self._id = f"chart-{name or digest}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        content = json.loads(self._json)
-        return {
-            "application/vnd.plotly.v1+json": {**content, "config": _PLOTLY_CONFIG},
-            "text/html": _PLOTLY_PAGE.replace("ID", self._id, 2)
-            .replace("CONFIG", json.dumps(_PLOTLY_CONFIG))
-            .replace("DATA", self._json.replace("</", "<\\/")),
-            "text/plain": "an interactive chart",
-        }
+        content = json.loads(self.figure.to_json(engine="json"))
+        chart = {**content, "config": _PLOTLY_CONFIG}
+        return {PLOTLY: chart, "text/html": chart_html(chart), "text/plain": CHART}
 
 
+def chart_html(chart: Mapping[str, Any]) -> str:
+    """HTML that draws a plotly chart in the book, from what a notebook keeps of it (`PLOTLY`).
+
+    Its place on the page is named after its content, so that the same data give the same text.
+    """
+    drawn = {"data": chart["data"], "layout": chart["layout"]}
+    content = json.dumps(drawn, separators=(",", ":"), sort_keys=True)  # as a notebook file sorts
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return (
+        _PLOTLY_PAGE.replace("ID", f"chart-{digest}", 2)
+        .replace("CONFIG", json.dumps(chart["config"]))
+        .replace("DATA", content.replace("</", "<\\/"))
+    )
+
+
+PLOTLY = "application/vnd.plotly.v1+json"
+CHART = "an interactive chart"
 _PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "scrollZoom": False}
 # plotly.min.js lies among the book's own static files; the page knows the way to its root.
 _PLOTLY_PAGE = """\
@@ -429,16 +438,13 @@ _PLOTLY_PAGE = """\
 </script>"""
 
 
-def interactive(figure: Any, name: str = "", height: int = 460) -> Interactive:
+def interactive(figure: Any, height: int = 460) -> Interactive:
     """Make a plotly figure show itself in JupyterLab and, without any network, in the book.
 
     Parameters
     ----------
     figure
         A ``plotly.graph_objects.Figure``; its look is set here, its size follows the page.
-    name
-        Distinguishes the charts of one page; by default made from the content, so that the same
-        data give the same output.
     height
         In pixels.
     """
@@ -453,7 +459,7 @@ def interactive(figure: Any, name: str = "", height: int = 460) -> Interactive:
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.18, "yanchor": "top"},
         hoverlabel={"font": {"size": 13}},
     )
-    return Interactive(figure, name)
+    return Interactive(figure)
 
 
 # Notebook 2: the images and the training of the labeled networks.
@@ -758,7 +764,7 @@ def interactive_search(curves: pd.DataFrame, time_unit: str, metric: str = "test
     figure.update_yaxes(type="log", title=f"{metric} regret")
     figure.update_xaxes(title=f"simulated time ({time_unit})")
     figure.update_layout(hovermode="x unified")
-    return interactive(figure, f"search-{metric}")
+    return interactive(figure)
 
 
 def _by_model(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -919,7 +925,7 @@ def interactive_maps(
     figure.update_layout(updatemenus=[menu], showlegend=False)
     figure.update_xaxes(title="first principal component")
     figure.update_yaxes(title="second principal component")
-    return interactive(figure, "embedding-map", height=520)
+    return interactive(figure, height=520)
 
 
 def _whole_epochs(ax: Axes, epochs: pd.Series) -> None:

@@ -5,6 +5,7 @@ that one batched product serves a hundred runs. No run depends on which others a
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,9 +220,39 @@ def of_training(stored: dict[str, np.ndarray], training_seed: int) -> dict[str, 
         if name.endswith(ending) and not name.startswith("latent")
     }
     if not found:
-        seeds = sorted({name.rpartition("_seed")[2] for name in stored})
-        raise ValueError(f"no training has seed {training_seed}; there are: {', '.join(seeds)}")
+        seeds = ", ".join(map(str, trainings(stored)))
+        raise ValueError(f"no training has seed {training_seed}; there are: {seeds}")
     return dict(sorted(found.items()))
+
+
+def trainings(stored: Iterable[str]) -> list[int]:
+    """Seeds of the trainings of embeddings stored as `NAME_seedS`, ascending."""
+    return sorted({int(name.rpartition("_seed")[2]) for name in stored})
+
+
+def judged(finals: dict[int, pd.DataFrame], reference: str = "arch2vec_original") -> pd.DataFrame:
+    """How the final regrets of every training compare with the reference of the same training.
+
+    Parameters
+    ----------
+    finals
+        `final_regret` by the seed of the training.
+
+    Returns
+    -------
+    DataFrame
+        A row per search and a column per training: `better`, `worse`, or `same` where the two 95 %
+        intervals overlap.
+    """
+    words = {}
+    for seed, final in finals.items():
+        names = [name for name in final.index if name != reference]
+        same, worse = alike(final, names, reference), above(final, names, reference)
+        words[seed] = {
+            name: "same" if name in same else "worse" if name in worse else "better"
+            for name in names
+        }
+    return pd.DataFrame(words)
 
 
 def final_regret(curves: pd.DataFrame, metric: str = "test") -> pd.DataFrame:

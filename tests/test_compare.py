@@ -313,6 +313,22 @@ def test_the_page_gives_reasons_and_says_what_is_missing(publication: Publicatio
     assert "times are of M, device cpu" in text.partition("### Table 4")[2].partition("###")[0]
 
 
+def test_flatten_stands_beside_the_number_of_labels(publication: Publication) -> None:
+    """The run has 608 labels and 40 networks; only the Accuracy model has a sample of 10,000."""
+    path = publication.run.stage("performance_prediction") / "summary.parquet"
+    scores = pd.read_parquet(path)
+    largest = scores[(scores["size"] == 2500) & scores["embedding"].str.startswith("accuracy")]
+    pd.concat([scores, largest.assign(size=10_000)], ignore_index=True).to_parquet(path)
+    manifest = publication.run.manifest("pretraining")
+    assert manifest is not None
+    manifest["parameters"]["train_networks"] = 40
+    write_json(publication.run.stage("pretraining") / "manifest.json", manifest)
+    lines = compare.labels_beside_flatten([publication]).splitlines()[2:]
+    assert lines[0].startswith("| the paper | 608 | 0.732 ± 0.009 | 0.690 ± 0.008 | 608 | 0.758 ±")
+    assert lines[1].startswith("| laptop | 40 | not run | not run | 608 | 0.362 ± ")  # half of .724
+    assert "### Labels" in compare.beside_the_paper([publication])
+
+
 def test_without_a_run_nothing_has_been_run() -> None:
     text = compare.beside_the_paper([])
     assert "No run on NAS-Bench-101 has been published" in text

@@ -137,3 +137,17 @@ def test_laptop_is_the_paper_but_for_what_its_header_says() -> None:
         "embedding_training.head_hidden",
         "performance_prediction.sizes",
     }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (1, "validation_networks is 1; give at least 2, or 0 for all"),
+        (9, "validation_networks is 9, but search_space.labeled_validation is 5; ask for fewer"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused(wanted: int, message: str) -> None:
+    values = {"pretraining": {"validation_networks": wanted}}
+    parameters = resolve("tiny", values, run="tiny")
+    with pytest.raises(ValueError, match=message):
+        parameters["pretraining"].check(parameters)

@@ -19,9 +19,11 @@ from ionas.search import (
     default_budget,
     effort,
     final_regret,
+    judged,
     of_training,
     random_search,
     reinforce,
+    trainings,
 )
 from ionas.table import Table
 
@@ -202,6 +204,19 @@ def test_embeddings_of_one_training():
     assert of_training(stored, 1) == {"arch2vec": 4, "io_mean": 1}
     with pytest.raises(ValueError, match="there are: 1, 12"):
         of_training(stored, 2)
+    assert trainings(stored) == [1, 12]
+
+
+def test_trainings_are_judged_one_by_one():
+    index = ["arch2vec_original", "io_mean", "random"]
+    intervals = pd.DataFrame(
+        {"mean": [2.0, 2.5, 5], "low": [1.0, 2, 4], "high": [3.0, 3, 6]}, index=index
+    )
+    other = intervals.copy()
+    other.loc["io_mean"] = [0.5, 0.2, 0.9]
+    found = judged({1: intervals, 2: other})
+    assert found[1].to_dict() == {"io_mean": "same", "random": "worse"}
+    assert found[2].to_dict() == {"io_mean": "better", "random": "worse"}
 
 
 def test_defaults_follow_the_table(table):

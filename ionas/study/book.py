@@ -347,10 +347,15 @@ def _anchor(heading: str) -> str:
 
 
 def _for_page(output: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An output without what only JupyterLab shows."""
-    if "data" not in output:
+    """An output without what only JupyterLab shows; a published chart gets its HTML again."""
+    from ionas.plots import PLOTLY, chart_html
+
+    if PLOTLY not in output.get("data", {}):
         return output
-    data = {key: value for key, value in output["data"].items() if "plotly" not in key}
+    data = dict(output["data"])
+    chart = data.pop(PLOTLY)
+    if chart and "text/html" not in data:
+        data["text/html"] = chart_html(chart)
     return {**output, "data": data}
 
 

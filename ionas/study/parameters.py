@@ -203,7 +203,9 @@ class Reinforce(Parameters):
     """06: search in the embedding space (paper: Figs 5 and 6, appendix G)."""
 
     seed: int = Field(1, ge=0, description="seed of the runs and of the bootstrap")
-    training_seed: int = Field(1, ge=0, description="which training the embeddings come from")
+    training_seed: int = Field(
+        1, ge=0, description="which training the figures and findings are of"
+    )
     runs: int = Field(100, ge=2, description="runs of every search")
     cost: Literal["time", "evaluations"] = Field(
         "time", description="what a search pays for a cell: its training time, or 1 each"

@@ -4,7 +4,8 @@ A publication, `results/NAME`, is laid out as a run is: params.yaml and, for eac
 executed notebook and artifacts. What is too large is left out; `publication.json` lists it with
 size and hash, and holds the hash of every file that is there. Two artifacts are kept in another
 form, so that others can go on at notebook 04 without training a network: the targets of the IO
-dataset as float16, and the split without the hashes, which the table has.
+dataset as float16, and the split without the hashes, which the table has. Interactive charts are
+kept as their data alone, from which the book makes the HTML again.
 """
 
 import json
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from nbformat import NotebookNode
 
-from ionas.study import provenance
+from ionas.study import execute, provenance
 from ionas.study import run as runner
 from ionas.study.facts import DATA, RECORD, missing_notebooks, nearest_profile, table_facts
 from ionas.study.folders import (
@@ -204,7 +206,8 @@ def _copy(run: RunFolder, stage: str, new: Path, limit: float) -> dict[str, dict
     manifest, source, target = run.manifest(stage) or {}, run.stage(stage), new / stage
     target.mkdir(parents=True)
     paths = _paths(manifest["parameters"])
-    notebook = _without_paths((source / "executed.ipynb").read_text("utf-8"), paths)
+    executed = _charts_once(execute.read(source / "executed.ipynb"))
+    notebook = _without_paths(execute.text(executed), paths)
     write_text(target / "executed.ipynb", notebook)
     manifest["notebook"]["executed.ipynb"]["sha256"] = provenance.text_hash(notebook)
     write_text(target / "manifest.json", _without_paths(json.dumps(manifest, indent=1), paths))
@@ -231,6 +234,17 @@ def _copy(run: RunFolder, stage: str, new: Path, limit: float) -> dict[str, dict
             "sha256": entries[unit]["sha256"] if unit in entries else _hash_of(entries),
         }
     return {"left_out": left_out, "compact": compact}
+
+
+def _charts_once(notebook: NotebookNode) -> NotebookNode:
+    """Leave out the HTML of interactive charts, which the book makes again from their data."""
+    from ionas.plots import PLOTLY
+
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if PLOTLY in output.get("data", {}):
+                output["data"].pop("text/html", None)
+    return notebook
 
 
 def _compact(name: str, source: Path, target: Path) -> str:
