@@ -252,7 +252,7 @@ def _compact(name: str, source: Path, target: Path) -> str:
     if name == SPLIT:
         import pandas as pd
 
-        split = pd.read_parquet(source).sort_values("hash")[["part", "labeled", "rank"]]
+        split = pd.read_parquet(source).sort_values("hash").filter(["part", "labeled", "rank"])
         split.to_parquet(target, index=False, compression="zstd")
         return "of each cell, in ascending order of the graph hashes"
     if name in HALVED:
