@@ -409,7 +409,7 @@ def chart_html(chart: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     return (
         _PLOTLY_PAGE.replace("ID", f"chart-{digest}", 2)
-        .replace("CONFIG", json.dumps(chart["config"]))
+        .replace("CONFIG", json.dumps(chart["config"], sort_keys=True))
         .replace("DATA", content.replace("</", "<\\/"))
     )
 
