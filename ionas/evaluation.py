@@ -322,11 +322,6 @@ def baseline(targets: Tensor) -> float:
     return float((rows - rows.mean(0)).square().mean())
 
 
-def targets(labeled: Labeled, model: str) -> Tensor:
-    """What a model, `io` or `accuracy`, learns of a labeled set: outputs or accuracies."""
-    return labeled.accuracy if model == "accuracy" else labeled.outputs
-
-
 def labeled_losses(
     models: Mapping[int, nn.Module],
     adjacency: Tensor,

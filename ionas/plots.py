@@ -396,7 +396,11 @@ class Interactive:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         content = json.loads(self.figure.to_json(engine="json"))
         chart = {**content, "config": _PLOTLY_CONFIG}
-        return {PLOTLY: chart, "text/html": chart_html(chart), "text/plain": CHART}
+        return {
+            PLOTLY: chart,
+            "text/html": chart_html(chart),
+            "text/plain": "an interactive chart",
+        }
 
 
 def chart_html(chart: Mapping[str, Any]) -> str:
@@ -415,7 +419,6 @@ def chart_html(chart: Mapping[str, Any]) -> str:
 
 
 PLOTLY = "application/vnd.plotly.v1+json"
-CHART = "an interactive chart"
 _PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "scrollZoom": False}
 # plotly.min.js lies among the book's own static files; the page knows the way to its root.
 _PLOTLY_PAGE = """\

@@ -32,7 +32,8 @@ from ionas.models.io_model import IOModel
 
 MOMENTS_STEPS = 128  # steps of which the moments of mu are taken at once
 PARTS = ("train", "validation")
-MODELS = ("io", "accuracy", "arch2vec", "arch2vec_original")
+LABELED_MODELS = ("io", "accuracy")
+MODELS = (*LABELED_MODELS, "arch2vec", "arch2vec_original")
 PAPER_LABELED = (19000, 300)  # labeled batches in an epoch, and in a run
 PAPER_UNLABELED = (11896, 206)
 
@@ -227,15 +228,6 @@ def gather(
             accuracy=torch.tensor(accuracy).float()[index],
         )
 
-    def known(part: str) -> Labeled:
-        pixels = images["validation_pixels"][: outputs["train_validation"].shape[1]]
-        return Labeled(
-            networks=torch.tensor(rows[part]),
-            pixels=pixels,
-            outputs=torch.empty(len(rows[part]), len(pixels), 0),
-            accuracy=torch.tensor(accuracy).float()[rows[part]],
-        )
-
     adjacency, operations = cell_tensors(cells)
     largest = int(cells.n_vertices.max())
     train = np.flatnonzero(split["part"] == "train")
@@ -251,6 +243,16 @@ def gather(
             "unseen_images": labeled("train", "test", splits["validation_networks"]),
         },
     )
+
+    def known(part: str) -> Labeled:
+        pixels = of_io.labeled.pixels
+        return Labeled(
+            networks=torch.tensor(rows[part]),
+            pixels=pixels,
+            outputs=torch.empty(len(rows[part]), len(pixels), 0),
+            accuracy=torch.tensor(accuracy).float()[rows[part]],
+        )
+
     of_accuracy = replace(
         of_io,
         unlabeled=torch.from_numpy(np.setdiff1d(train, rows["train"])),
@@ -261,6 +263,42 @@ def gather(
         "unseen networks, unseen images": labeled("validation", "test"),
         "seen networks, unseen images": labeled("train", "test", splits["test_networks"]),
     }
+
+
+def labeled_sets(data: Mapping[str, Data], tests: Mapping[str, Labeled]) -> pd.DataFrame:
+    """Labeled sets of the IO and of the Accuracy model, as `gather` gives them.
+
+    Returns
+    -------
+    DataFrame
+        model, set (`train`, then those watched, then the IO model's tests), networks, images,
+        pairs, baseline (see `evaluation.baseline`).
+    """
+    rows = []
+    for model in LABELED_MODELS:
+        sets = {"train": data[model].labeled, **data[model].watched}
+        if model == "io":
+            sets |= {f"test: {name}": labeled for name, labeled in tests.items()}
+        for name, labeled in sets.items():
+            targets = labeled.accuracy if model == "accuracy" else labeled.outputs
+            sizes = (len(labeled.networks), len(labeled.pixels), len(labeled))
+            rows.append((model, name, *sizes, evaluation.baseline(targets)))
+    columns = ["model", "set", "networks", "images", "pairs", "baseline"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def schedule(data: Mapping[str, Data], settings: Settings) -> pd.DataFrame:
+    """Batches of the IO and of the Accuracy model: model, kind, in an epoch, in a run."""
+    rows: list[tuple[str, str, int, int]] = []
+    for model in LABELED_MODELS:
+        labeled, unlabeled = (
+            -(-len(part) // settings.batch_size)
+            for part in (data[model].labeled, data[model].unlabeled)
+        )
+        lengths = run_lengths(labeled, unlabeled, settings)
+        rows.append((model, "labeled", labeled, lengths[0]))
+        rows.append((model, "unlabeled", unlabeled, lengths[1]))
+    return pd.DataFrame(rows, columns=["model", "kind", "batches in an epoch", "batches in a run"])
 
 
 def run_lengths(labeled: int, unlabeled: int, settings: Settings) -> tuple[int, int]:

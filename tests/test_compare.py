@@ -323,7 +323,8 @@ def test_flatten_stands_beside_the_number_of_labels(publication: Publication) ->
     assert manifest is not None
     manifest["parameters"]["train_networks"] = 40
     write_json(publication.run.stage("pretraining") / "manifest.json", manifest)
-    lines = compare.labels_beside_flatten([publication]).splitlines()[2:]
+    judged = compare.judged_values(publication.run)
+    lines = compare.labels_beside_flatten([(publication, judged)]).splitlines()[2:]
     assert lines[0].startswith("| the paper | 608 | 0.732 ± 0.009 | 0.690 ± 0.008 | 608 | 0.758 ±")
     assert lines[1].startswith("| laptop | 40 | not run | not run | 608 | 0.362 ± ")  # half of .724
     assert "### Labels" in compare.beside_the_paper([publication])

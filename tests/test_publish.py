@@ -106,6 +106,8 @@ def test_charts_are_kept_once_and_shown_again(tiny_copy: Path, publication: Path
         live, kept = (
             execute.read(folder / stage / "executed.ipynb") for folder in (tiny_copy, publication)
         )
+        page = book.page(kept, stage)
+        shown = [o for c in page.cells for o in c.get("outputs", [])]
         for cell, again in zip(live.cells, kept.cells, strict=True):
             outputs = zip(cell.get("outputs", []), again.get("outputs", []), strict=True)
             for one, other in outputs:
@@ -114,8 +116,6 @@ def test_charts_are_kept_once_and_shown_again(tiny_copy: Path, publication: Path
                     continue
                 drawn += 1
                 assert "text/html" not in other["data"]
-                page = book.page(kept, "05_embedding_training")
-                shown = [o for c in page.cells for o in c.get("outputs", [])]
                 assert any(
                     o.get("data", {}).get("text/html") == one.data["text/html"] for o in shown
                 )

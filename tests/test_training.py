@@ -388,6 +388,32 @@ def test_the_accuracy_model_learns_from_all_labeled_cells():
     np.testing.assert_allclose(data.watched["unseen_networks"].accuracy, [0.5, 0.6])
 
 
+def test_labeled_sets_and_schedule_by_hand():
+    sees, tests = gathered()
+    sets = training.labeled_sets(sees, tests).set_index(["model", "set"])
+    assert [name for model, name in sets.index if model == "io"] == [
+        "train", "unseen_networks", "unseen_images",
+        "test: unseen networks, unseen images", "test: seen networks, unseen images",
+    ]  # fmt: skip
+    assert [name for model, name in sets.index if model == "accuracy"] == [
+        "train",
+        "unseen_networks",
+    ]
+    assert sets.loc[("io", "train"), ["networks", "images", "pairs"]].tolist() == [2, 3, 6]
+    assert sets.loc[("accuracy", "train"), ["networks", "images", "pairs"]].tolist() == [3, 3, 9]
+    # pairs 0 to 5 of two numbers each, 2 apart: variance 4 * 35 / 12; accuracies 0, .1 and .2
+    assert sets.loc[("io", "train"), "baseline"] == pytest.approx(35 / 3)
+    assert sets.loc[("accuracy", "train"), "baseline"] == pytest.approx(0.02 / 3)
+    found = training.schedule(sees, replace(SMALL, batch_size=2)).set_index(["model", "kind"])
+    assert found["batches in an epoch"].to_dict() == {
+        ("io", "labeled"): 3,
+        ("io", "unlabeled"): 1,
+        ("accuracy", "labeled"): 5,
+        ("accuracy", "unlabeled"): 1,
+    }
+    assert found["batches in a run"].tolist() == [3, 2, 3, 2]
+
+
 def test_gather_wants_the_accuracy_of_labeled_cells():
     accuracy = np.arange(7) / 10
     gathered(accuracy=np.where(np.arange(7) == 3, np.nan, accuracy))

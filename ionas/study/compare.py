@@ -17,7 +17,7 @@ from ionas.plots import MODEL_LABELS
 from ionas.study import execute
 from ionas.study.facts import differences, images_title
 from ionas.study.folders import RunFolder
-from ionas.study.parameters import STAGES
+from ionas.study.parameters import STAGES, resolve
 from ionas.study.publish import Publication
 
 NASBENCH101_CELLS = 423_624
@@ -51,7 +51,6 @@ LABELS_TEXT = (
     "of labels is the first suspect. Pearson's r at 10,000 cells, most labels first; intervals as "
     "above."
 )
-PAPER_LABELS = 608
 OVERLAP = 1e-9  # intervals that touch in a rounded number overlap
 
 
@@ -236,7 +235,8 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
         if found := settings(publication):
             text.append(f"Settings of {title(publication)} that are not the paper's:\n\n{found}")
     if same:
-        text.append(f"### Labels\n\n{LABELS_TEXT}\n\n{labels_beside_flatten(same)}")
+        judged = [(publication, values[title(publication)]) for publication in same]
+        text.append(f"### Labels\n\n{LABELS_TEXT}\n\n{labels_beside_flatten(judged)}")
     for item in items:
         text.append(f"### {item}\n\nIn the paper: {where(item)}.")
         for name, source in columns:
@@ -255,35 +255,34 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
     return "\n\n".join(text)
 
 
-def labels_beside_flatten(publications: Sequence[Publication]) -> str:
-    """Pearson's r of both embeddings of both models beside the number of labels they had."""
-    printed = paper_values().query("item == 'Table 6' and column == '10000'").set_index("row")
-    rows = [(PAPER_LABELS, PAPER_LABELS, "the paper", printed, ("value", "low", "high"))]
-    for publication in publications:
-        values = run_values(publication.run).query("item == 'Table 6' and column == '10000'")
+def labels_beside_flatten(runs: Sequence[tuple[Publication, pd.DataFrame]]) -> str:
+    """Pearson's r of both embeddings of both models beside the number of labels they had.
+
+    `runs` has publications with their `judged_values`; the paper's own row comes from those, too.
+    """
+    labels = resolve("paper")["search_space"].model_dump()["labeled_train"]
+    rows: list[tuple[int, int, str, pd.DataFrame]] = []
+    for publication, values in runs:
+        found = values.query("item == 'Table 6' and column == '10000'").set_index("row")
+        if not rows:
+            rows.append((labels, labels, "the paper", found[["value", "low", "high"]]))
         manifests = [publication.run.manifest(stage) for stage in ("search_space", "pretraining")]
-        if values.empty or not all(manifests):
+        if not found["ran"].any() or not all(manifests):
             continue
         space, networks = (manifest["parameters"] for manifest in manifests if manifest)
         labeled = space["labeled_train"]
-        trained = networks.get("train_networks") or labeled
-        ends = ("here", "here_low", "here_high")
-        rows.append((labeled, trained, publication.name, values.set_index("row"), ends))
+        here = found[["here", "here_low", "here_high"]]
+        rows.append((labeled, networks.get("train_networks") or labeled, publication.name, here))
     lines = [
-        [
-            name,
-            *(f"{trained:,}", *_scores(found, "io", ends)),
-            *(f"{labeled:,}", *_scores(found, "accuracy", ends)),
-        ]
-        for labeled, trained, name, found, ends in sorted(rows, key=lambda row: (-row[0], -row[1]))
+        [name, f"{trained:,}", *_scores(found, "io"), f"{labeled:,}", *_scores(found, "accuracy")]
+        for labeled, trained, name, found in sorted(rows, key=lambda row: (-row[0], -row[1]))
     ]
     head = ["", "Networks of the IO model", "flatten", "mean", "Labels of the Accuracy model"]
     return _table([*head, "flatten", "mean"], lines)
 
 
-def _scores(found: pd.DataFrame, model: str, ends: Sequence[str]) -> list[str]:
-    names = [f"{model}_flatten", f"{model}_mean"]
-    values = found.reindex(names)[list(ends)].astype(float).to_numpy()
+def _scores(found: pd.DataFrame, model: str) -> list[str]:
+    values = found.loc[[f"{model}_flatten", f"{model}_mean"]].astype(float).to_numpy()
     return [
         NOT_RUN if np.isnan(mean) else _number(mean, 3, (high - low) / 2)
         for mean, low, high in values
