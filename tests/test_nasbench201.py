@@ -41,6 +41,7 @@ ZERO = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 STUDY = [
     *("search_space.dataset=cifar10valid", "reinforce.cost=evaluations"),
     *("search_space.labeled_train=10", "search_space.labeled_validation=4"),
+    "pretraining.train_networks=8",
 ]
 
 
