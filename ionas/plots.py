@@ -713,6 +713,57 @@ def _distribution(ax: Axes, y: int, scores: pd.DataFrame, metric: str, color: st
     )  # fmt: skip
 
 
+def sample_effects(scores: pd.DataFrame, samples: pd.DataFrame, metric: str, label: str) -> Figure:
+    """A metric over the number of failed cells in the sample, a panel for each embedding.
+
+    Parameters
+    ----------
+    scores, samples
+        From `prediction.score_trainings` and `prediction.score_samples`. Of the first the smallest
+        size of the first training is drawn, as the mean of its seeds.
+    metric, label
+        Column to draw and the name of its axis.
+    """
+    smallest, training = scores["size"].min(), scores["training_seed"]
+    first = training.isna() | (training == training.min())
+    labeled = scores[first & (scores["size"] == smallest)].assign(sample="labeled")
+    at = samples[samples["size"] == smallest]
+    rows = pd.concat([labeled, at]).groupby(["embedding", "sample", "failed"])[metric]
+    names = [name for name in MODEL_COLORS if name in set(at["embedding"])]
+    lines = -(-len(names) // 2)
+    figure, axes = plt.subplots(
+        lines, 2, figsize=(WIDTH, 0.6 + 1.5 * lines), sharex=True, sharey=True, squeeze=False
+    )
+    looks = {  # sample -> marker, size, whether filled
+        "random": ("random cells", "o", 18, True),
+        "random, passed": ("the same without failed cells", "o", 18, False),
+        "labeled": ("labeled cells", "D", 34, True),
+        "passed": ("the same without failed cells", "D", 34, False),
+    }
+    for ax, name in zip(axes.flat, names, strict=False):
+        ax.set_title(MODEL_LABELS[name], fontsize=10)
+        color = MODEL_COLORS[name]
+        for sample, (_, marker, size, filled) in looks.items():
+            points = rows.mean().xs((name, sample), level=("embedding", "sample"))
+            face = color if filled else CARD
+            ax.scatter(
+                points.index, points, s=size, marker=marker, facecolor=face, edgecolor=color, lw=1.1
+            )
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    handles = [
+        mpl.lines.Line2D(
+            [], [], ls="", marker=marker, color=INK, label=text, ms=size**0.5,
+            markerfacecolor=INK if filled else CARD,
+        )
+        for text, marker, size, filled in looks.values()
+    ]  # fmt: skip
+    figure.legend(handles=handles, ncols=2, loc="outside upper center")
+    figure.supxlabel("failed cells in the sample", fontsize=11)
+    figure.supylabel(label, fontsize=11)
+    return figure
+
+
 def score_table(summary: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
     """Means of a metric with both intervals of `prediction.summarise`, a row per embedding."""
     rows = summary[summary["metric"] == metric]

@@ -41,6 +41,7 @@ def score_grid(
     trees: int = TREES,
     max_features: int | float | Mapping[str, int | float] = MAX_FEATURES,
     jobs: int = 0,
+    passed_only: bool = False,
 ) -> pd.DataFrame:
     """Fit and score a regressor for every embedding, sample size and seed.
 
@@ -69,13 +70,16 @@ def score_grid(
         there are.
     jobs
         Processes, as in `ionas.parallel.run`.
+    passed_only
+        Fit only on the part of each sample above the threshold, and not at all if that has fewer
+        than two cells; the paper fits on all of it.
 
     Returns
     -------
     DataFrame
         `embedding`, `size`, `seed`, `pearson`, `rmse`, `kendall`, `spearman`, `scored` (number of
-        cells scored), `note` (why a correlation is NaN, or empty); in the order embedding, size,
-        seed.
+        cells scored), `failed` (number of cells in the sample at or below the threshold), `note`
+        (why a score is NaN, or empty); in the order embedding, size, seed.
 
     Raises
     ------
@@ -111,6 +115,7 @@ def score_grid(
             regressor,
             trees,
             tried[name],
+            passed_only,
         )
         for name, values in embeddings.items()
         for size in sizes
@@ -151,10 +156,7 @@ def score_trainings(
     DataFrame
         As from `score_grid`, with `training_seed` as from `with_training_seed`.
     """
-    names = with_training_seed(pd.DataFrame({"embedding": list(embeddings)}))
-    names.index = pd.Index(embeddings)
-    training = names["training_seed"]
-    first = (training.isna() | (training == training.min())).astype(bool)
+    names, first = _first_training(embeddings)
     features = {
         name: reference_features if base in REFERENCES else max_features
         for name, base in names["embedding"].items()
@@ -168,6 +170,52 @@ def score_trainings(
         if chosen.any()
     ]  # fmt: skip
     return with_training_seed(pd.concat(parts, ignore_index=True))
+
+
+def score_samples(
+    embeddings: Mapping[str, np.ndarray],
+    accuracy: np.ndarray,
+    labeled: np.ndarray,
+    sizes: Sequence[int],
+    seeds: int = 10,
+    other_seeds: int = 3,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Run `score_trainings` for the first training on other samples than the paper's.
+
+    Only cells above the threshold are scored, but the paper's samples hold cells below it, too:
+    those whose training failed. How many they are is luck where a sample is small.
+
+    Returns
+    -------
+    DataFrame
+        As from `score_trainings`, with `sample`: `random`, as many random cells as the smallest
+        size, a draw per seed; `random, passed`, the same draws without failed cells; `passed`, the
+        paper's samples of every size without them, with `other_seeds`.
+    """
+    names, first = _first_training(embeddings)
+    chosen = {name: embeddings[name] for name in names.index[first]}
+    smallest = [min(sizes)]
+    parts = {
+        "random": ([], smallest, seeds, False),
+        "random, passed": ([], smallest, seeds, True),
+        "passed": (labeled, sizes, other_seeds, True),
+    }
+    return pd.concat(
+        [
+            score_trainings(
+                chosen,
+                accuracy,
+                np.asarray(cells, np.int64),
+                of,
+                count,
+                passed_only=passed,
+                **settings,
+            ).assign(sample=name)
+            for name, (cells, of, count, passed) in parts.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def score(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | str]:
@@ -496,6 +544,14 @@ def against_references(summary: pd.DataFrame, metric: str = "pearson") -> pd.Dat
     )
 
 
+def _first_training(embeddings: Iterable[str]) -> tuple[pd.DataFrame, pd.Series]:
+    """Names by `with_training_seed`, and whether of the smallest seed or not trained at all."""
+    names = with_training_seed(pd.DataFrame({"embedding": list(embeddings)}))
+    names.index = pd.Index(embeddings)
+    training = names["training_seed"]
+    return names, (training.isna() | (training == training.min())).astype(bool)
+
+
 def _judge_sizes(
     summary: pd.DataFrame,
     models: Sequence[str],
@@ -614,18 +670,26 @@ def _score(
     regressor: str,
     trees: int,
     max_features: int | float,
+    passed_only: bool,
 ) -> dict[str, str | int | float]:
     from threadpoolctl import threadpool_limits
 
-    scored = accuracy > threshold  # false where it is NaN
+    passed = accuracy > threshold  # false where it is NaN
+    scored = passed.copy()
     scored[sample] = False
-    inputs, outputs, others = values[sample], accuracy[sample], values[scored]
-    with threadpool_limits(1):  # the same bits whatever the number of processes
-        if regressor == "random_forest":
-            prediction = predict_forest(inputs, outputs, others, seed, trees, max_features)
-        else:
-            prediction = predict_gaussian_process(inputs, outputs, others)
-    result = score(accuracy[scored], prediction)
+    fitted = sample[passed[sample]] if passed_only else sample
+    inputs, outputs, others = values[fitted], accuracy[fitted], values[scored]
+    result: dict[str, float | str]
+    if len(fitted) < 2:
+        undefined = dict.fromkeys(METRICS, float("nan"))
+        result = {**undefined, "note": f"not fitted: {len(fitted)} cells above the threshold"}
+    else:
+        with threadpool_limits(1):  # the same bits whatever the number of processes
+            if regressor == "random_forest":
+                prediction = predict_forest(inputs, outputs, others, seed, trees, max_features)
+            else:
+                prediction = predict_gaussian_process(inputs, outputs, others)
+        result = score(accuracy[scored], prediction)
     note = result.pop("note")
     return {
         "embedding": name,
@@ -633,6 +697,7 @@ def _score(
         "seed": seed,
         **result,
         "scored": int(scored.sum()),
+        "failed": int((~passed[sample]).sum()),
         "note": note,
     }
 

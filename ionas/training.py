@@ -174,7 +174,8 @@ def gather(
     """Put together what each model sees, and the two labeled test sets (Tables 2 and 5).
 
     The IO model learns from the networks that were trained, the Accuracy model from all labeled
-    cells, once for every image; each takes all other train cells as unlabeled.
+    cells, once for every image; each takes all other train cells as unlabeled. The reference
+    arch2vec sees the batches of the Accuracy model, as many as the paper's IO model has.
 
     Parameters
     ----------
@@ -259,7 +260,8 @@ def gather(
         labeled=known("train"),
         watched={"unseen_networks": known("validation")},
     )
-    return {name: of_accuracy if name == "accuracy" else of_io for name in MODELS}, {
+    of_all = ("accuracy", "arch2vec")
+    return {name: of_accuracy if name in of_all else of_io for name in MODELS}, {
         "unseen networks, unseen images": labeled("validation", "test"),
         "seen networks, unseen images": labeled("train", "test", splits["test_networks"]),
     }
@@ -374,7 +376,7 @@ def train(
     ----------
     name
         `io` or `accuracy`: labeled and unlabeled batches, each kind with an Adam of its own.
-        `arch2vec`: the reference, trained on the cells of the very same batches, without labels.
+        `arch2vec`: the reference, trained on the cells of such batches, without labels.
         `arch2vec_original`: on the whole train part, as arch2vec's own paper does.
     folder
         Where to keep `checkpoints/NAME_seedS.safetensors`, replaced after each epoch, and

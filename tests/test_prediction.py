@@ -137,6 +137,65 @@ def test_without_labeled_cells_samples_are_random(monkeypatch, data):
     assert not set(range(20)) - {7} <= set(calls[0][0].tolist())
 
 
+def test_failed_cells_are_counted_and_can_be_left_out_of_the_fit(monkeypatch, data):
+    accuracy = data["accuracy"]
+    every, calls = spied_calls(monkeypatch, data)
+    passed, fewer = spied_calls(monkeypatch, {**data, "passed_only": True})
+    pd.testing.assert_frame_equal(
+        every[["embedding", "size", "seed", "scored", "failed"]],
+        passed[["embedding", "size", "seed", "scored", "failed"]],
+    )
+    for failed, (sample, scored, _), (part, same, _) in zip(
+        every["failed"], calls, fewer, strict=True
+    ):
+        assert part.tolist() == [row for row in sample if accuracy[row] > 0.6]
+        assert failed == len(sample) - len(part) > 0
+        assert scored.tolist() == same.tolist()
+
+
+def test_a_sample_of_failed_cells_is_not_fitted(data):
+    accuracy = np.where(np.arange(120) < 20, 0.1, data["accuracy"])
+    scores = prediction.score_grid(
+        **{**data, "accuracy": accuracy, "sizes": [19, 40], "passed_only": True}
+    )
+    at_19 = scores["size"] == 19
+    assert scores.loc[at_19, "note"].eq("not fitted: 0 cells above the threshold").all()
+    assert scores.loc[at_19, list(prediction.METRICS)].isna().all(axis=None)
+    assert scores.loc[~at_19, "pearson"].notna().all()
+
+
+def test_other_samples_are_of_the_first_training_and_share_draws(monkeypatch, data):
+    rows = np.arange(120.0)[:, None]
+    given = {"io_mean_seed2": rows, "io_mean_seed3": rows + 0.5, "encoding": rows}
+    calls = []
+
+    def forest(inputs, outputs, others, seed, trees, max_features):
+        assert (inputs % 1 == 0).all()  # none of the training with seed 3
+        calls.append((seed, frozenset(inputs[:, 0].astype(int))))
+        return others[:, 0]
+
+    monkeypatch.setattr(prediction, "predict_forest", forest)
+    scores = prediction.score_samples(
+        given, data["accuracy"], data["labeled"], [19, 40], 3, 2, threshold=0.6, jobs=1
+    )
+    assert scores["training_seed"].dropna().eq(2).all()
+    fits = dict.fromkeys(scores["sample"], ())
+    for (_, row), call in zip(scores.iterrows(), calls, strict=True):
+        fits[row["sample"]] += ((row["embedding"], row["size"], *call),)
+    counts = {sample: len(found) for sample, found in fits.items()}
+    assert counts == {"random": 2 * 3, "random, passed": 2 * 3, "passed": 2 * 2 * 2}
+    above = frozenset(np.flatnonzero(data["accuracy"] > 0.6).tolist())
+    for drawn, passed in zip(fits["random"], fits["random, passed"], strict=True):
+        assert drawn[:3] == passed[:3]
+        assert drawn[3] & above == passed[3]
+        assert not drawn[3] <= set(data["labeled"].tolist())
+    for name, size, _, fitted in fits["passed"]:
+        assert name in ("io_mean", "encoding")
+        assert fitted <= above
+        labeled = set(data["labeled"].tolist()) & above
+        assert labeled <= fitted if size == 40 else fitted <= labeled
+
+
 def test_features_per_split_by_name(monkeypatch, data):
     scores, calls = spied_calls(monkeypatch, {**data, "max_features": {"again": 0.5}})
     by_name = {
@@ -514,6 +573,31 @@ def test_chart_shows_every_fit_of_the_first_training_and_means_of_the_others():
     ]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["5", "5"]
     plots.prediction_scores(frame.assign(pearson=np.nan), "pearson", "r")  # nothing to draw
+    plt.close("all")
+
+
+def test_chart_of_samples_has_every_draw_and_the_labeled_cells():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    from ionas import plots
+
+    columns = ["embedding", "training_seed", "size", "seed", "failed", "pearson"]
+    scores = pd.DataFrame(
+        [("io_mean", 1, 5, 0, 2, 0.4), ("io_mean", 1, 5, 1, 2, 0.6), ("io_mean", 2, 5, 0, 2, 0.9),
+         ("io_mean", 1, 9, 0, 3, 0.8)],
+        columns=columns,
+    )  # fmt: skip
+    samples = pd.DataFrame(
+        [("io_mean", 1, 5, 0, 1, 0.7, "random"), ("io_mean", 1, 5, 1, 3, 0.3, "random"),
+         ("io_mean", 1, 5, 0, 1, 0.8, "random, passed"),
+         ("io_mean", 1, 5, 1, 3, 0.9, "random, passed"),
+         ("io_mean", 1, 5, 0, 2, 0.85, "passed"), ("io_mean", 1, 9, 0, 3, 0.95, "passed")],
+        columns=[*columns, "sample"],
+    )  # fmt: skip
+    figure = plots.sample_effects(scores, samples, "pearson", "r")
+    figure.canvas.draw()
+    shown = [dots.get_offsets().tolist() for dots in figure.axes[0].collections]
+    assert shown == [[[1, 0.7], [3, 0.3]], [[1, 0.8], [3, 0.9]], [[2, 0.5]], [[2, 0.85]]]
+    assert not figure.axes[1].get_visible()
     plt.close("all")
 
 
