@@ -720,7 +720,8 @@ def sample_effects(scores: pd.DataFrame, samples: pd.DataFrame, metric: str, lab
     ----------
     scores, samples
         From `prediction.score_trainings` and `prediction.score_samples`. Of the first the smallest
-        size of the first training is drawn, as the mean of its seeds.
+        size of the first training is drawn. Labeled cells, of which every seed has the same, are a
+        mean over seeds, random draws a point each.
     metric, label
         Column to draw and the name of its axis.
     """
@@ -728,7 +729,7 @@ def sample_effects(scores: pd.DataFrame, samples: pd.DataFrame, metric: str, lab
     first = training.isna() | (training == training.min())
     labeled = scores[first & (scores["size"] == smallest)].assign(sample="labeled")
     at = samples[samples["size"] == smallest]
-    rows = pd.concat([labeled, at]).groupby(["embedding", "sample", "failed"])[metric]
+    rows = pd.concat([labeled, at]).set_index(["embedding", "sample"])[["failed", metric]]
     names = [name for name in MODEL_COLORS if name in set(at["embedding"])]
     lines = -(-len(names) // 2)
     figure, axes = plt.subplots(
@@ -736,21 +737,26 @@ def sample_effects(scores: pd.DataFrame, samples: pd.DataFrame, metric: str, lab
     )
     looks = {  # sample -> marker, size, whether filled
         "random": ("random cells", "o", 18, True),
-        "random, passed": ("the same without failed cells", "o", 18, False),
+        "random, passed": ("random, without failed cells", "o", 18, False),
         "labeled": ("labeled cells", "D", 34, True),
-        "passed": ("the same without failed cells", "D", 34, False),
+        "passed": ("labeled, without failed cells", "D", 34, False),
     }
     for ax, name in zip(axes.flat, names, strict=False):
         ax.set_title(MODEL_LABELS[name], fontsize=10)
         color = MODEL_COLORS[name]
         for sample, (_, marker, size, filled) in looks.items():
-            points = rows.mean().xs((name, sample), level=("embedding", "sample"))
+            points = rows.loc[[(name, sample)]]
+            if marker == "D":
+                points = points.mean().to_frame().T
             face = color if filled else CARD
             ax.scatter(
-                points.index, points, s=size, marker=marker, facecolor=face, edgecolor=color, lw=1.1
-            )
+                points["failed"], points[metric], s=size, marker=marker, facecolor=face,
+                edgecolor=color, lw=1.1,
+            )  # fmt: skip
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
+    axes[0, 0].set_xlim(-0.7, at["failed"].max() + 0.7)
+    axes[0, 0].xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
     handles = [
         mpl.lines.Line2D(
             [], [], ls="", marker=marker, color=INK, label=text, ms=size**0.5,

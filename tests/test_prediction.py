@@ -587,16 +587,16 @@ def test_chart_of_samples_has_every_draw_and_the_labeled_cells():
         columns=columns,
     )  # fmt: skip
     samples = pd.DataFrame(
-        [("io_mean", 1, 5, 0, 1, 0.7, "random"), ("io_mean", 1, 5, 1, 3, 0.3, "random"),
+        [("io_mean", 1, 5, 0, 1, 0.7, "random"), ("io_mean", 1, 5, 1, 1, 0.3, "random"),
          ("io_mean", 1, 5, 0, 1, 0.8, "random, passed"),
-         ("io_mean", 1, 5, 1, 3, 0.9, "random, passed"),
+         ("io_mean", 1, 5, 1, 1, 0.9, "random, passed"),
          ("io_mean", 1, 5, 0, 2, 0.85, "passed"), ("io_mean", 1, 9, 0, 3, 0.95, "passed")],
         columns=[*columns, "sample"],
     )  # fmt: skip
     figure = plots.sample_effects(scores, samples, "pearson", "r")
     figure.canvas.draw()
     shown = [dots.get_offsets().tolist() for dots in figure.axes[0].collections]
-    assert shown == [[[1, 0.7], [3, 0.3]], [[1, 0.8], [3, 0.9]], [[2, 0.5]], [[2, 0.85]]]
+    assert shown == [[[1, 0.7], [1, 0.3]], [[1, 0.8], [1, 0.9]], [[2, 0.5]], [[2, 0.85]]]
     assert not figure.axes[1].get_visible()
     plt.close("all")
 
