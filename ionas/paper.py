@@ -42,7 +42,8 @@ def paper_values() -> pd.DataFrame:
     DataFrame
         `item` (one of ITEMS), `column` and `row` in it, `value`, `digits` after the point; `half`,
         the printed half-width of the 95 % interval (0 for counts, NaN if none is printed); `low`
-        and `high`, which without a printed interval are half a unit of the last digit away.
+        and `high`, which without a printed interval are half a unit of the last digit away, or a
+        whole one where the paper says "approximately".
     """
     metrics = _table("4").melt("model", var_name="column").dropna()
     timed = (metrics["model"] == "io") & (metrics["column"] == "seconds")
@@ -59,19 +60,23 @@ def paper_values() -> pd.DataFrame:
     for key in ("6", "7"):
         scores = _table(key).rename(columns={"embedding": "row", "half_width": "half"})
         parts[key] = scores.assign(value=scores["mean"], column=scores["size"].astype(str))
-    columns = ["item", "column", "row", "value", "digits", "half"]
+    columns = ["item", "column", "row", "value", "digits", "half", "reach"]
     content = _content()
     values = pd.concat(
         [
             parts[key]
-            .assign(item=item, digits=parts[key]["column"].map(content[key]["digits"]))
+            .assign(
+                item=item,
+                digits=parts[key]["column"].map(content[key]["digits"]),
+                reach=content[key].get("reach", 0.5),
+            )
             .reindex(columns=columns)
             for item in ITEMS
             for key in [_key(item)]
         ],
         ignore_index=True,
     )
-    margin = values["half"].fillna(0.5 * 10.0 ** -values["digits"])
+    margin = values["half"].fillna(values.pop("reach") * 10.0 ** -values["digits"])
     return values.assign(low=values["value"] - margin, high=values["value"] + margin)
 
 

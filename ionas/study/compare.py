@@ -51,6 +51,12 @@ LABELS_TEXT = (
     "of labels is the first suspect. Pearson's r at 10,000 cells, most labels first; intervals as "
     "above."
 )
+FAILED_TEXT = (
+    "Only cells with an accuracy above 0.8 are scored, but the samples hold cells below it, too: "
+    "those whose training failed. How many a small sample holds is luck; notebook 7 of the run "
+    "draws others. Pearson's r, first training; of random cells the mean, lowest and highest of "
+    "the draws."
+)
 OVERLAP = 1e-9  # intervals that touch in a rounded number overlap
 
 
@@ -237,6 +243,9 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
     if same:
         judged = [(publication, values[title(publication)]) for publication in same]
         text.append(f"### Labels\n\n{LABELS_TEXT}\n\n{labels_beside_flatten(judged)}")
+    for publication in same:
+        if found := failed_cells(publication.run):
+            text.append(f"### Failed cells in {title(publication)}\n\n{FAILED_TEXT}\n\n{found}")
     for item in items:
         text.append(f"### {item}\n\nIn the paper: {where(item)}.")
         for name, source in columns:
@@ -279,6 +288,39 @@ def labels_beside_flatten(runs: Sequence[tuple[Publication, pd.DataFrame]]) -> s
     ]
     head = ["", "Networks of the IO model", "flatten", "mean", "Labels of the Accuracy model"]
     return _table([*head, "flatten", "mean"], lines)
+
+
+def failed_cells(run: RunFolder) -> str:
+    """Pearson's r with and without failed cells in the sample, by embedding; empty if unknown."""
+    path = _artifact(run, "performance_prediction", "samples.parquet")
+    if not path:
+        return ""
+    scores = pd.read_parquet(path.with_name("scores.parquet")).query("regressor == 'random_forest'")
+    training = scores["training_seed"]
+    paper = scores[training.isna() | (training == training.min())].assign(sample="paper")
+    every = pd.concat([paper, pd.read_parquet(path)])
+    smallest, largest = every["size"].min(), every["size"].max()
+    values = every.groupby(["embedding", "sample", "size"])["pearson"].agg(["mean", "min", "max"])
+    failed = every[every["size"] == smallest].groupby("sample")["failed"]
+    lines = []
+    for name in (name for name in LABELS if name in set(paper["embedding"])):
+        drawn = values.loc[name, "random", smallest]
+        means = [
+            values.loc[(name, sample, size), "mean"]
+            for size in (smallest, largest)
+            for sample in ("paper", "passed")
+        ]
+        spread = f"{drawn['mean']:.3f}, {drawn['min']:.3f} to {drawn['max']:.3f}"
+        numbers = [f"{value:.3f}" for value in means]
+        lines.append([LABELS.get(name, name), numbers[0], spread, *numbers[1:]])
+    head = [
+        f"{smallest:,} labeled cells, {failed.max()['paper']} failed",
+        f"as many random ones, {failed.min()['random']} to {failed.max()['random']} failed",
+        "labeled cells, none failed",
+        f"{largest:,} cells",
+        f"{largest:,} cells, none failed",
+    ]
+    return _table(["", *head], lines)
 
 
 def _scores(found: pd.DataFrame, model: str) -> list[str]:
