@@ -263,17 +263,18 @@ def validity(adjacency: np.ndarray, operations: np.ndarray) -> dict[str, float]:
         `validity`: share of drawings that are cells, of any number of vertices.
         `uniqueness`: share of distinct cells among those, by their graph hash.
         `validity_whole`: share of drawings that are cells as a whole, as the authors count.
-        `uniqueness_whole`: share of distinct drawings among those, unpruned, as the authors count.
+        `uniqueness_whole`: share of distinct graphs among those, by the hash of the drawing before
+        pruning, as the authors count.
         The uniquenesses are NaN if no drawing is valid.
     """
     valid, cells = decode_cells(adjacency, operations)
     whole = whole_cells(adjacency, operations)
-    drawings = np.concatenate([adjacency.reshape(len(valid), -1), operations], 1)[whole]
+    drawings = CellSet(np.triu(adjacency[whole], 1), operations[whole])
     return {
         "validity": len(cells) / len(valid),
         "uniqueness": _ratio(len(np.unique(cells.hashes)), len(cells)),
         "validity_whole": float(whole.mean()),
-        "uniqueness_whole": _ratio(len(np.unique(drawings, axis=0)), len(drawings)),
+        "uniqueness_whole": _ratio(len(np.unique(drawings.hashes)), len(drawings)),
     }
 
 
