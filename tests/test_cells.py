@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from itertools import product
+from itertools import permutations, product
 
 import networkx as nx
 import numpy as np
@@ -212,6 +212,48 @@ def test_hash_is_invariant_under_relabeling(cell, random):
     assert plain_hash(matrix.tolist(), names) == cell.hash
     if not np.tril(matrix).any():
         assert Cell(matrix, names).hash == cell.hash
+
+
+def plain_published(cell):
+    """All ways to write a cell, one by one, sorted as the published file counts."""
+    n, ways = cell.n_vertices, []
+    for inner in permutations(range(1, n - 1)):
+        order = [0, *inner, n - 1]
+        matrix = cell.matrix[np.ix_(order, order)].tolist()
+        names = [cell.operations[v] for v in order]
+        edges = [(u, v) for u in range(n) for v in range(n) if matrix[u][v]]
+        if all(u < v for u, v in edges):
+            number = sum(2 ** (u + v * (v - 1) // 2) for u, v in edges)
+            ranks = [[CONV3X3, CONV1X1, MAXPOOL3X3].index(name) for name in names[1:-1]]
+            ways.append((number, ranks, matrix, names))
+    return min(ways)[2:]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(cells(), min_size=1, max_size=4))
+def test_published_order_of_vertices(some):
+    published = CellSet.from_cells(some).published()
+    for cell, written in zip(some, published, strict=True):
+        matrix, names = plain_published(cell)
+        assert (written.matrix.tolist(), list(written.operations)) == (matrix, names)
+        assert written.hash == cell.hash
+    again = published.published()
+    assert (again.adjacency == published.adjacency).all()
+    assert (again.operations == published.operations).all()
+
+
+def test_published_order_of_a_published_cell():
+    """The first record of the NAS-Bench-101 file."""
+    edges = [(0, 1), (0, 4), (0, 5), (1, 2), (2, 3), (2, 6), (3, 5), (4, 5), (5, 6)]
+    matrix = np.zeros((7, 7), int)
+    matrix[tuple(zip(*edges, strict=True))] = 1
+    names = [INPUT, CONV3X3, MAXPOOL3X3, CONV3X3, CONV3X3, CONV1X1, OUTPUT]
+    cell = Cell(matrix, names)
+    assert cell.hash == "00005c142e6f48ac74fdcf73e3439874"
+    order = [0, 4, 1, 2, 3, 5, 6]
+    moved = Cell(matrix[np.ix_(order, order)], [names[v] for v in order])
+    assert moved != cell
+    assert CellSet.from_cells([moved]).published()[0] == cell
 
 
 @settings(max_examples=30, deadline=None)

@@ -44,6 +44,25 @@ def test_round_trip_keeps_everything(tmp_path):
         assert back.index(cell) == back.index(cell.hash) == row
 
 
+def test_cells_are_put_into_the_published_order_once(tmp_path):
+    adjacency = ("0100001000010000", "0110100010000010000100000")
+    operations = (
+        "input,conv3x3-bn-relu,maxpool3x3,output",
+        "input,maxpool3x3,conv3x3-bn-relu,conv1x1-bn-relu,output",
+    )
+    given = CellSet.from_text(adjacency, operations)
+    frame = pd.DataFrame({"adjacency": adjacency, "operations": operations, "hash": given.hashes})
+    frame.assign(test_accuracy=0.9).to_parquet(tmp_path / "given.parquet")
+    table = Table.read(tmp_path / "given.parquet")
+    assert table.cells.hashes.tolist() == given.hashes.tolist()
+    assert (table.cells.adjacency == given.published().adjacency).all()
+    assert (table.cells.operations == given.published().operations).all()
+    assert (table.cells.adjacency != given.adjacency).any()
+    Table(given, table.frame, table.about).write(tmp_path / "written.parquet")
+    kept = Table.read(tmp_path / "written.parquet").cells  # checked before, so left as it is
+    assert (kept.adjacency == given.adjacency).all()
+
+
 def test_csv_is_read_too(tmp_path):
     table = small()
     adjacency, operations = table.cells.to_text()
