@@ -713,33 +713,29 @@ def _distribution(ax: Axes, y: int, scores: pd.DataFrame, metric: str, color: st
     )  # fmt: skip
 
 
-def sample_effects(scores: pd.DataFrame, samples: pd.DataFrame, metric: str, label: str) -> Figure:
+def sample_effects(samples: pd.DataFrame, metric: str, label: str) -> Figure:
     """A metric over the number of failed cells in the sample, a panel for each embedding.
 
     Parameters
     ----------
-    scores, samples
-        From `prediction.score_trainings` and `prediction.score_samples`. Of the first the smallest
-        size of the first training is drawn. Labeled cells, of which every seed has the same, are a
-        mean over seeds, random draws a point each.
+    samples
+        From `prediction.score_samples`. Of the smallest size, each random draw is a point, the
+        paper's sample a mean over seeds.
     metric, label
         Column to draw and the name of its axis.
     """
-    smallest, training = scores["size"].min(), scores["training_seed"]
-    first = training.isna() | (training == training.min())
-    labeled = scores[first & (scores["size"] == smallest)].assign(sample="labeled")
-    at = samples[samples["size"] == smallest]
-    rows = pd.concat([labeled, at]).set_index(["embedding", "sample"])[["failed", metric]]
+    at = samples[samples["size"] == samples["size"].min()]
+    rows = at.set_index(["embedding", "sample"])[["failed", metric]]
     names = [name for name in MODEL_COLORS if name in set(at["embedding"])]
     lines = -(-len(names) // 2)
     figure, axes = plt.subplots(
         lines, 2, figsize=(WIDTH, 0.6 + 1.5 * lines), sharex=True, sharey=True, squeeze=False
     )
-    looks = {  # sample -> marker, size, whether filled
+    looks = {  # sample -> what it is, marker, size, whether filled
         "random": ("random cells", "o", 18, True),
-        "random, passed": ("random, without failed cells", "o", 18, False),
-        "labeled": ("labeled cells", "D", 34, True),
-        "passed": ("labeled, without failed cells", "D", 34, False),
+        "random, passed": ("the same draw without failed cells", "o", 18, False),
+        "paper": ("labeled cells", "D", 34, True),
+        "passed": ("labeled cells that have not failed", "D", 34, False),
     }
     for ax, name in zip(axes.flat, names, strict=False):
         ax.set_title(MODEL_LABELS[name], fontsize=10)
@@ -748,10 +744,9 @@ def sample_effects(scores: pd.DataFrame, samples: pd.DataFrame, metric: str, lab
             points = rows.loc[[(name, sample)]]
             if marker == "D":
                 points = points.mean().to_frame().T
-            face = color if filled else CARD
             ax.scatter(
-                points["failed"], points[metric], s=size, marker=marker, facecolor=face,
-                edgecolor=color, lw=1.1,
+                points["failed"], points[metric], s=size, marker=marker,
+                facecolor=color if filled else CARD, edgecolor=color, lw=1.1,
             )  # fmt: skip
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)

@@ -173,6 +173,7 @@ def score_trainings(
 
 
 def score_samples(
+    scores: pd.DataFrame,
     embeddings: Mapping[str, np.ndarray],
     accuracy: np.ndarray,
     labeled: np.ndarray,
@@ -181,41 +182,40 @@ def score_samples(
     other_seeds: int = 3,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Run `score_trainings` for the first training on other samples than the paper's.
+    """Set fits of the first training beside fits on other samples.
 
-    Only cells above the threshold are scored, but the paper's samples hold cells below it, too:
-    those whose training failed. How many they are is luck where a sample is small.
+    Only cells above the threshold are scored, but samples hold others, too. On NAS-Bench-101 these
+    are cells whose training failed, and how many of them a small sample holds is luck.
+
+    Parameters
+    ----------
+    scores
+        From `score_trainings` with all that follows.
+    seeds, other_seeds
+        Of random samples, and of all else.
 
     Returns
     -------
     DataFrame
-        As from `score_trainings`, with `sample`: `random`, as many random cells as the smallest
-        size, a draw per seed; `random, passed`, the same draws without failed cells; `passed`, the
-        paper's samples of every size without them, with `other_seeds`.
+        As from `score_trainings`, with `sample`: `paper`, rows of `scores`; `passed`, the same
+        samples without failed cells; `random`, as many random cells as the smallest size, a draw
+        per seed; `random, passed`, those draws without failed cells.
     """
     names, first = _first_training(embeddings)
     chosen = {name: embeddings[name] for name in names.index[first]}
-    smallest = [min(sizes)]
     parts = {
-        "random": ([], smallest, seeds, False),
-        "random, passed": ([], smallest, seeds, True),
         "passed": (labeled, sizes, other_seeds, True),
+        "random": ([], [min(sizes)], seeds, False),
+        "random, passed": ([], [min(sizes)], seeds, True),
     }
-    return pd.concat(
-        [
-            score_trainings(
-                chosen,
-                accuracy,
-                np.asarray(cells, np.int64),
-                of,
-                count,
-                passed_only=passed,
-                **settings,
-            ).assign(sample=name)
-            for name, (cells, of, count, passed) in parts.items()
-        ],
-        ignore_index=True,
+    known = scores["training_seed"].isna() | (
+        scores["training_seed"] == names["training_seed"].min()
     )
+    tables = [scores[known & (scores["seed"] < other_seeds)].assign(sample="paper")]
+    for sample, (cells, of, count, passed) in parts.items():
+        table = score_trainings(chosen, accuracy, cells, of, count, passed_only=passed, **settings)  # type: ignore[arg-type]
+        tables.append(table.assign(sample=sample))
+    return pd.concat(tables, ignore_index=True)
 
 
 def score(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | str]:
@@ -394,6 +394,12 @@ def summarise(scores: pd.DataFrame, training_seed: int | None = None) -> pd.Data
         table.insert(3, "high", table["mean"] + half)
         tables.append(table.reset_index())
     return pd.concat(tables, ignore_index=True)
+
+
+def of_sample(samples: pd.DataFrame, sample: str) -> pd.DataFrame:
+    """Rows of `score_samples` of one sample, as `summarise` gives them, with Student's t."""
+    rows = samples[samples["sample"] == sample].drop(columns="training_seed")
+    return student(summarise(rows))
 
 
 class Tally(NamedTuple):

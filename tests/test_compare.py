@@ -332,25 +332,18 @@ def test_flatten_stands_beside_the_number_of_labels(publication: Publication) ->
 
 def test_failed_cells_by_hand(publication: Publication) -> None:
     assert compare.failed_cells(publication.run) == ""
+    rows = [
+        ("paper", 608, 14, 0.5), ("paper", 608, 14, 0.6), ("paper", 10_000, 200, 0.7),
+        ("random", 608, 5, 0.7), ("random", 608, 16, 0.5), ("random, passed", 608, 5, 0.9),
+        ("passed", 608, 14, 0.8), ("passed", 10_000, 200, 0.85),
+    ]  # fmt: skip
+    samples = pd.DataFrame(rows, columns=["sample", "size", "failed", "pearson"])
     folder = publication.run.stage("performance_prediction")
-    columns = ["embedding", "training_seed", "size", "seed", "failed", "pearson"]
-    scores = pd.DataFrame(
-        [("io_mean", 1, 608, 0, 14, 0.5), ("io_mean", 1, 608, 1, 14, 0.6),
-         ("io_mean", 1, 10_000, 0, 200, 0.7), ("io_mean", 2, 608, 0, 14, 0.1)],
-        columns=columns,
-    ).assign(regressor="random_forest")  # fmt: skip
-    other = scores.assign(regressor="gaussian_process", pearson=0.0)
-    pd.concat([scores, other]).to_parquet(folder / "scores.parquet")
-    pd.DataFrame(
-        [("io_mean", 1, 608, 0, 5, 0.7, "random"), ("io_mean", 1, 608, 1, 16, 0.5, "random"),
-         ("io_mean", 1, 608, 0, 5, 0.9, "random, passed"),
-         ("io_mean", 1, 608, 0, 14, 0.8, "passed"), ("io_mean", 1, 10_000, 0, 200, 0.85, "passed")],
-        columns=[*columns, "sample"],
-    ).to_parquet(folder / "samples.parquet")  # fmt: skip
+    samples.assign(embedding="io_mean").to_parquet(folder / "samples.parquet")
     head, _, line = compare.failed_cells(publication.run).splitlines()
     assert head == (
-        "|  | 608 labeled cells, 14 failed | as many random ones, 5 to 16 failed "
-        "| labeled cells, none failed | 10,000 cells | 10,000 cells, none failed |"
+        "|  | 608 cells, 14 of them failed | 608 random cells, 5 to 16 failed | 608 cells without "
+        "the failed ones | 10,000 cells | 10,000 cells without the failed ones |"
     )
     assert line == "| IO model, mean | 0.550 | 0.600, 0.500 to 0.700 | 0.800 | 0.700 | 0.850 |"
     assert "### Failed cells in laptop (partial" in compare.beside_the_paper([publication])

@@ -170,30 +170,37 @@ def test_other_samples_are_of_the_first_training_and_share_draws(monkeypatch, da
     calls = []
 
     def forest(inputs, outputs, others, seed, trees, max_features):
-        assert (inputs % 1 == 0).all()  # none of the training with seed 3
-        calls.append((seed, frozenset(inputs[:, 0].astype(int))))
+        calls.append((seed, frozenset(inputs[:, 0].tolist())))
         return others[:, 0]
 
     monkeypatch.setattr(prediction, "predict_forest", forest)
-    scores = prediction.score_samples(
-        given, data["accuracy"], data["labeled"], [19, 40], 3, 2, threshold=0.6, jobs=1
+    arguments = (given, data["accuracy"], data["labeled"], [19, 40], 3, 2)
+    scores = prediction.score_trainings(*arguments, threshold=0.6, jobs=1)
+    first = scores["training_seed"].ne(3).fillna(True) & (scores["seed"] < 2)
+    of_paper = [call for call, chosen in zip(calls, first, strict=True) if chosen]
+    calls.clear()
+    samples = prediction.score_samples(scores, *arguments, threshold=0.6, jobs=1)
+    assert samples["training_seed"].dropna().eq(2).all()
+    counts = samples["sample"].value_counts(sort=False).to_dict()
+    assert counts == {"paper": 8, "passed": 8, "random": 6, "random, passed": 6}
+    pd.testing.assert_frame_equal(
+        samples[samples["sample"] == "paper"].drop(columns="sample").reset_index(drop=True),
+        scores[first].reset_index(drop=True),
     )
-    assert scores["training_seed"].dropna().eq(2).all()
-    fits = dict.fromkeys(scores["sample"], ())
-    for (_, row), call in zip(scores.iterrows(), calls, strict=True):
-        fits[row["sample"]] += ((row["embedding"], row["size"], *call),)
-    counts = {sample: len(found) for sample, found in fits.items()}
-    assert counts == {"random": 2 * 3, "random, passed": 2 * 3, "passed": 2 * 2 * 2}
-    above = frozenset(np.flatnonzero(data["accuracy"] > 0.6).tolist())
-    for drawn, passed in zip(fits["random"], fits["random, passed"], strict=True):
-        assert drawn[:3] == passed[:3]
-        assert drawn[3] & above == passed[3]
-        assert not drawn[3] <= set(data["labeled"].tolist())
-    for name, size, _, fitted in fits["passed"]:
-        assert name in ("io_mean", "encoding")
-        assert fitted <= above
-        labeled = set(data["labeled"].tolist()) & above
-        assert labeled <= fitted if size == 40 else fitted <= labeled
+    passed, random, random_passed = calls[:8], calls[8:14], calls[14:]
+    above = set(np.flatnonzero(data["accuracy"] > 0.6).tolist())
+    for drawn, kept in ((of_paper, passed), (random, random_passed)):
+        for (seed, sample), (same_seed, part) in zip(drawn, kept, strict=True):
+            assert (seed, sample & above) == (same_seed, part)
+            assert part < sample
+    assert len({sample for _, sample in random}) == 3  # a draw per seed, for both embeddings
+    assert not any(sample <= set(range(20)) for _, sample in random)
+    table = prediction.of_sample(samples, "passed")
+    assert len(table) == 2 * 2 * len(prediction.METRICS)
+    one = samples.query("sample == 'passed' and embedding == 'encoding' and size == 40")["pearson"]
+    row = table.query("embedding == 'encoding' and size == 40 and metric == 'pearson'").iloc[0]
+    low, high = scipy.stats.t.interval(0.95, 1, one.mean(), one.std() / 2**0.5)
+    assert row[["mean", "low", "high"]].tolist() == pytest.approx([one.mean(), low, high])
 
 
 def test_features_per_split_by_name(monkeypatch, data):
@@ -576,24 +583,17 @@ def test_chart_shows_every_fit_of_the_first_training_and_means_of_the_others():
     plt.close("all")
 
 
-def test_chart_of_samples_has_every_draw_and_the_labeled_cells():
+def test_chart_of_samples_has_every_draw_and_means_of_the_labeled_cells():
     plt = pytest.importorskip("matplotlib.pyplot")
     from ionas import plots
 
-    columns = ["embedding", "training_seed", "size", "seed", "failed", "pearson"]
-    scores = pd.DataFrame(
-        [("io_mean", 1, 5, 0, 2, 0.4), ("io_mean", 1, 5, 1, 2, 0.6), ("io_mean", 2, 5, 0, 2, 0.9),
-         ("io_mean", 1, 9, 0, 3, 0.8)],
-        columns=columns,
-    )  # fmt: skip
-    samples = pd.DataFrame(
-        [("io_mean", 1, 5, 0, 1, 0.7, "random"), ("io_mean", 1, 5, 1, 1, 0.3, "random"),
-         ("io_mean", 1, 5, 0, 1, 0.8, "random, passed"),
-         ("io_mean", 1, 5, 1, 1, 0.9, "random, passed"),
-         ("io_mean", 1, 5, 0, 2, 0.85, "passed"), ("io_mean", 1, 9, 0, 3, 0.95, "passed")],
-        columns=[*columns, "sample"],
-    )  # fmt: skip
-    figure = plots.sample_effects(scores, samples, "pearson", "r")
+    rows = [
+        ("random", 5, 1, 0.7), ("random", 5, 1, 0.3), ("random, passed", 5, 1, 0.8),
+        ("random, passed", 5, 1, 0.9), ("paper", 5, 2, 0.4), ("paper", 5, 2, 0.6),
+        ("paper", 9, 3, 0.8), ("passed", 5, 2, 0.85), ("passed", 9, 3, 0.95),
+    ]  # fmt: skip
+    samples = pd.DataFrame(rows, columns=["sample", "size", "failed", "pearson"])
+    figure = plots.sample_effects(samples.assign(embedding="io_mean"), "pearson", "r")
     figure.canvas.draw()
     shown = [dots.get_offsets().tolist() for dots in figure.axes[0].collections]
     assert shown == [[[1, 0.7], [1, 0.3]], [[1, 0.8], [1, 0.9]], [[2, 0.5]], [[2, 0.85]]]

@@ -53,9 +53,9 @@ LABELS_TEXT = (
 )
 FAILED_TEXT = (
     "Only cells with an accuracy above 0.8 are scored, but the samples hold cells below it, too: "
-    "those whose training failed. How many a small sample holds is luck; notebook 7 of the run "
-    "draws others. Pearson's r, first training; of random cells the mean, lowest and highest of "
-    "the draws."
+    "those whose training failed. How many a small sample holds is luck. Pearson's r of the first "
+    "training; of random cells the mean, lowest and highest of several draws, else the mean over "
+    "regressor seeds, the same ones in all columns."
 )
 OVERLAP = 1e-9  # intervals that touch in a rounded number overlap
 
@@ -295,30 +295,27 @@ def failed_cells(run: RunFolder) -> str:
     path = _artifact(run, "performance_prediction", "samples.parquet")
     if not path:
         return ""
-    scores = pd.read_parquet(path.with_name("scores.parquet")).query("regressor == 'random_forest'")
-    training = scores["training_seed"]
-    paper = scores[training.isna() | (training == training.min())].assign(sample="paper")
-    every = pd.concat([paper, pd.read_parquet(path)])
-    smallest, largest = every["size"].min(), every["size"].max()
-    values = every.groupby(["embedding", "sample", "size"])["pearson"].agg(["mean", "min", "max"])
-    failed = every[every["size"] == smallest].groupby("sample")["failed"]
+    samples = pd.read_parquet(path)
+    smallest, largest = samples["size"].min(), samples["size"].max()
+    keys = ["embedding", "sample", "size"]
+    values = samples.groupby(keys)["pearson"].agg(["mean", "min", "max"])
+    failed = samples[samples["size"] == smallest].groupby("sample")["failed"].agg(["min", "max"])
     lines = []
-    for name in (name for name in LABELS if name in set(paper["embedding"])):
+    for name in (name for name in LABELS if name in set(samples["embedding"])):
         drawn = values.loc[name, "random", smallest]
+        spread = f"{drawn['mean']:.3f}, {drawn['min']:.3f} to {drawn['max']:.3f}"
         means = [
-            values.loc[(name, sample, size), "mean"]
+            f"{values.loc[(name, sample, size), 'mean']:.3f}"
             for size in (smallest, largest)
             for sample in ("paper", "passed")
         ]
-        spread = f"{drawn['mean']:.3f}, {drawn['min']:.3f} to {drawn['max']:.3f}"
-        numbers = [f"{value:.3f}" for value in means]
-        lines.append([LABELS.get(name, name), numbers[0], spread, *numbers[1:]])
+        lines.append([LABELS[name], means[0], spread, *means[1:]])
     head = [
-        f"{smallest:,} labeled cells, {failed.max()['paper']} failed",
-        f"as many random ones, {failed.min()['random']} to {failed.max()['random']} failed",
-        "labeled cells, none failed",
+        f"{smallest:,} cells, {failed.loc['paper', 'max']} of them failed",
+        f"{smallest:,} random cells, {' to '.join(map(str, failed.loc['random']))} failed",
+        f"{smallest:,} cells without the failed ones",
         f"{largest:,} cells",
-        f"{largest:,} cells, none failed",
+        f"{largest:,} cells without the failed ones",
     ]
     return _table(["", *head], lines)
 
