@@ -7,6 +7,8 @@ accuracies in each.
 import numpy as np
 import pandas as pd
 
+ROUNDING = 1e-12  # shares that differ by less are equal
+
 
 def variance_shares(targets: np.ndarray) -> dict[str, float]:
     """Shares of the variance of a feature, at a given rank, that Figs. 2 and 3 show.
@@ -221,8 +223,8 @@ def accuracy_agreement(labels: np.ndarray, accuracy: np.ndarray, seed: int = 0) 
     dict
         `explained`: share of the variance of accuracy that lies between clusters (eta squared);
         `chance`: its mean when the same cluster sizes are filled with networks at random;
-        `p_value`: share of 1,000 such fillings that explain as much. NaN if all accuracies are
-        equal.
+        `p_value`: (k + 1) / 1,001, where k of 1,000 such fillings explain as much. NaN if all
+        accuracies are equal.
     """
     rng = np.random.default_rng(seed)
     accuracy = np.asarray(accuracy, np.float64)
@@ -241,5 +243,5 @@ def accuracy_agreement(labels: np.ndarray, accuracy: np.ndarray, seed: int = 0) 
     return {
         "explained": here,
         "chance": float(shuffled.mean()),
-        "p_value": float((np.sum(shuffled >= here) + 1) / (len(shuffled) + 1)),
+        "p_value": float((np.sum(shuffled >= here - ROUNDING) + 1) / (len(shuffled) + 1)),
     }

@@ -148,11 +148,16 @@ def check_source(source: str, path: str = "") -> None:
         raise ValueError(
             f"images {source!r}: there is no folder {path!r}; give the folder{also} of the data"
         )
-    if source == "cifar10" and not (folder / "cifar-10-batches-py").is_dir():
-        raise ValueError(
-            f"images 'cifar10': {path} has no folder cifar-10-batches-py; "
-            f"get it with: ionas data fetch cifar10 {path}"
-        )
+    if source == "cifar10":
+        from torchvision.datasets import CIFAR10
+
+        batches = folder / CIFAR10.base_folder
+        files = [name for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list)]
+        if lacking := [name for name in files if not (batches / name).is_file()]:
+            raise ValueError(
+                f"images 'cifar10': {path} has no {CIFAR10.base_folder}/{lacking[0]}; "
+                f"get it with: ionas data fetch cifar10 {path}"
+            )
     if source == "folder":
         _look(folder)
 
@@ -208,7 +213,13 @@ def _digits(_: Path, chosen: _Chosen) -> _Parts:
 def _cifar10(path: Path, chosen: _Chosen) -> _Parts:
     from torchvision.datasets import CIFAR10
 
-    train, test = CIFAR10(path, train=True), CIFAR10(path, train=False)
+    try:
+        train, test = CIFAR10(path, train=True), CIFAR10(path, train=False)
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"images 'cifar10': the files in {path} are incomplete or damaged; remove them and get "
+            f"them again with: ionas data fetch cifar10 {path}"
+        ) from error
     rows = chosen(len(train))
     pixels, test_pixels = (data.data.transpose(0, 3, 1, 2) for data in (train, test))
     labels, test_labels = (np.array(data.targets) for data in (train, test))

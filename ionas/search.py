@@ -102,7 +102,12 @@ def reinforce(
             for part in zip(*drawn, strict=True)
         )
     )
-    optimizer = torch.optim.Adam(policies, lr=learning_rate, fused=True)
+    # The two biases of an LSTM cell have one gradient, so their sum moves by two equal steps.
+    groups: list[dict[str, Any]] = [
+        {"params": [part for part in policies if part is not policies.bias]},
+        {"params": [policies.bias], "lr": 2 * learning_rate},
+    ]
+    optimizer = torch.optim.Adam(groups, lr=learning_rate, fused=True)
     here = torch.stack([torch.randint(len(known), (), generator=g) for g in generators])
     row = torch.arange(runs)
     offsets[row, here] = math.inf
@@ -242,14 +247,21 @@ def judged(finals: dict[int, pd.DataFrame], reference: str = "arch2vec_original"
     -------
     DataFrame
         A row per search and a column per training: `better`, `worse`, or `same` where the two 95 %
-        intervals overlap.
+        intervals overlap; `unknown` where a regret is.
     """
     words = {}
     for seed, final in finals.items():
         names = [name for name in final.index if name != reference]
         same, worse = alike(final, names, reference), above(final, names, reference)
+        unknown = final["mean"].isna()
         words[seed] = {
-            name: "same" if name in same else "worse" if name in worse else "better"
+            name: "unknown"
+            if unknown[name] or unknown[reference]
+            else "same"
+            if name in same
+            else "worse"
+            if name in worse
+            else "better"
             for name in names
         }
     return pd.DataFrame(words)

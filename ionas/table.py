@@ -234,7 +234,7 @@ class Table:
         try:
             cells = (
                 CellSet.from_text(identity["adjacency"], identity["operations"])
-                if "operations" in identity
+                if "adjacency" in identity
                 else CellSet.from_architectures(identity["architecture"])
             )
         except InvalidCell as error:

@@ -130,6 +130,9 @@ def test_agreement_tells_structure_from_chance():
     assert related["p_value"] < 0.01 < 0.05 < unrelated["p_value"]
     assert related["chance"] == pytest.approx(9 / 99, abs=0.02)  # the mean under shuffling
     assert np.isnan(analysis.accuracy_agreement(labels, np.ones(100))["explained"])
+    for seed in range(20):  # clusters of one network explain all, however they are filled
+        alone = analysis.accuracy_agreement(np.arange(30), rng.normal(size=30), seed)
+        assert alone["p_value"] == 1
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 0, 5, 2, 1, 4]])

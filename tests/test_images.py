@@ -140,6 +140,15 @@ def test_missing_folder_is_named(source, tmp_path):
 def test_cifar10_folder_without_the_data_says_how_to_get_it(tmp_path):
     with pytest.raises(ValueError, match="get it with: ionas data fetch cifar10 "):
         check_source("cifar10", str(tmp_path))
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    with pytest.raises(ValueError, match="has no cifar-10-batches-py/data_batch_1; get it with"):
+        check_source("cifar10", str(tmp_path))
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch", "batches.meta"):
+        (batches / name).write_bytes(b"damaged")
+    check_source("cifar10", str(tmp_path))
+    with pytest.raises(ValueError, match="incomplete or damaged; remove them and get them again"):
+        load_images("cifar10", str(tmp_path))
 
 
 # --- ZIP files ---------------------------------------------------------------------------------

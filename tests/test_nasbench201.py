@@ -334,6 +334,8 @@ def test_a_wrong_table_is_refused(tmp_path):
             look(str(path), "cifar")
     architectures = pd.read_parquet(path)["architecture"].tolist()
     plain = pd.DataFrame({"architecture": architectures, "test_accuracy": 0.5})
+    plain.assign(operations="of another table").to_csv(tmp_path / "more.csv", index=False)
+    assert Table.read(tmp_path / "more.csv").cells.architectures == architectures
     plain.to_parquet(tmp_path / "plain.parquet")
     assert (Table.read(tmp_path / "plain.parquet").values("test_accuracy") == 0.5).all()
     with pytest.raises(InvalidTable, match="no accuracies of 'mnist'; name none"):

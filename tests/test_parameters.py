@@ -151,3 +151,22 @@ def test_networks_that_cannot_be_trained_are_refused(wanted: int, message: str) 
     parameters = resolve("tiny", values, run="tiny")
     with pytest.raises(ValueError, match=message):
         parameters["pretraining"].check(parameters)
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "message"),
+    [
+        ("pretraining", {"stacks": 4}, "stacks is 4, .*8 x 8 pixels; give at most 3"),
+        ("io_dataset", {"top_k": 18}, "top_k is 18, but the networks have 16 features and a bias"),
+        ("io_dataset", {"test_images": 21}, "test_images is 21, but pretraining.test_images is 20"),
+        ("reinforce", {"training_seed": 3}, r"training_seed is 3, .*seeds is \[1, 2\]; choose one"),
+    ],
+)
+def test_what_would_fail_hours_later_is_refused_at_once(
+    stage: str, values: dict[str, int], message: str
+) -> None:
+    parameters = resolve("tiny", {stage: values}, run="tiny")
+    with pytest.raises(ValueError, match=message):
+        parameters[stage].check(parameters)
+    fitting = resolve("tiny", run="tiny")
+    fitting[stage].check(fitting)

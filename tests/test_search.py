@@ -61,9 +61,7 @@ def slow_reference(embedding, table, run, seed, budget, baseline, episode, hidde
         lstm.bias_hh.zero_()
         dense.weight.copy_(weights.output)
         dense.bias.copy_(weights.output_bias)
-    lstm.bias_hh.requires_grad_(False)
-    parameters = [lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, *dense.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=rate)
+    optimizer = torch.optim.Adam([*lstm.parameters(), *dense.parameters()], lr=rate)
     here = int(torch.randint(len(table), (1,), generator=generator))
     visited, spent, path = {here}, 0.0, []
     while True:
@@ -217,6 +215,10 @@ def test_trainings_are_judged_one_by_one():
     found = judged({1: intervals, 2: other})
     assert found[1].to_dict() == {"io_mean": "same", "random": "worse"}
     assert found[2].to_dict() == {"io_mean": "better", "random": "worse"}
+    other.loc["random"] = np.nan
+    assert judged({1: other})[1].to_dict() == {"io_mean": "better", "random": "unknown"}
+    other.loc["arch2vec_original"] = np.nan
+    assert set(judged({1: other})[1]) == {"unknown"}
 
 
 def test_defaults_follow_the_table(table):

@@ -112,6 +112,12 @@ class Pretraining(Parameters):
                     f"{part}_networks is {wanted}, but search_space.labeled_{part} is {labeled}; "
                     "ask for fewer, or label more"
                 )
+        side = {"digits": 8, "cifar10": 32}.get(self.images)
+        if side and side < 2**self.stacks:
+            raise ValueError(
+                f"stacks is {self.stacks}, and between two of them the image is halved: too many "
+                f"for {side} x {side} pixels; give at most {side.bit_length() - 1}"
+            )
         if self.images != "digits":
             from ionas.images import check_source
 
@@ -136,6 +142,25 @@ class IODataset(Parameters):
     )
     batch_size: int = Field(512, ge=1, description="images in a batch")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+    def check(self, others: Mapping[str, Parameters]) -> None:
+        """Look whether notebook 02, if it runs too, keeps as much as is wanted here."""
+        networks = others.get("pretraining")
+        if not isinstance(networks, Pretraining):
+            return
+        for name in ("validation_images", "test_images"):
+            wanted, kept = getattr(self, name), getattr(networks, name)
+            if wanted > kept > 0:
+                raise ValueError(
+                    f"{name} is {wanted}, but pretraining.{name} is {kept}; "
+                    "take fewer, or have notebook 02 keep more"
+                )
+        width = networks.channels * 2 ** (networks.stacks - 1)
+        if self.top_k > width + 1:
+            raise ValueError(
+                f"top_k is {self.top_k}, but the networks have {width} features and a bias; "
+                "keep fewer, or raise pretraining.channels or pretraining.stacks"
+            )
 
 
 class OutputFeatures(Parameters):
@@ -233,7 +258,13 @@ class Reinforce(Parameters):
     jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
 
     def check(self, others: Mapping[str, Parameters]) -> None:
-        """Look whether the table, if it is read in the same run, has what a search needs."""
+        """Look whether table and trainings, if of the same run, have what a search needs."""
+        models = others.get("embedding_training")
+        if isinstance(models, EmbeddingTraining) and self.training_seed not in models.seeds:
+            raise ValueError(
+                f"training_seed is {self.training_seed}, but embedding_training.seeds is "
+                f"{models.seeds}; choose one of them"
+            )
         space = others.get("search_space")
         if not isinstance(space, SearchSpace):
             return
