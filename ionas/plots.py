@@ -832,7 +832,8 @@ def _by_model(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _plain_log(ax: Axes) -> None:
-    """Write the ticks of a log axis as plain numbers."""
+    """Write the ticks of a log axis as plain numbers, also between powers of ten."""
+    ax.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5), numticks=15))
     ax.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
