@@ -237,6 +237,8 @@ def test_published_order_of_vertices(some):
         matrix, names = plain_published(cell)
         assert (written.matrix.tolist(), list(written.operations)) == (matrix, names)
         assert written.hash == cell.hash
+    assert published.is_published()
+    assert CellSet.from_cells(some).is_published() == (list(published) == some)
     again = published.published()
     assert (again.adjacency == published.adjacency).all()
     assert (again.operations == published.operations).all()

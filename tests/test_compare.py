@@ -301,6 +301,10 @@ def test_the_page_gives_reasons_and_says_what_is_missing(publication: Publicatio
     assert "laptop (partial, without 04_output_features)" in text
     assert "the images are CIFAR-10 (JPEG re-encoded)" in text
     assert "30,001 of the 423,624 cells have the validation accuracy" in text
+    order = "vertices stand in another order than in the published file"
+    assert text.count(order) == len(compare.ON_ORDER)
+    publication.record["table"]["published_order"] = True
+    assert order not in compare.beside_the_paper([publication])
     assert (
         "- 02_pretraining: `train_images` 10000 (paper 0), `test_images` 500 (paper 2000)" in text
     )

@@ -63,7 +63,8 @@ def missing_notebooks(run: RunFolder) -> list[str]:
 def table_facts(run: RunFolder) -> dict[str, Any]:
     """What is said of a run's table: name, number of cells, and of cells with each value.
 
-    Also `cells_sha256`, the hash of the graph hashes of its cells in ascending order.
+    Also `cells_sha256`, the hash of the graph hashes of its cells in ascending order, and
+    `published_order`, whether all cells stand in the published order of vertices.
     """
     path = run.stage("search_space") / "table.parquet"
     if not path.is_file():
@@ -71,7 +72,7 @@ def table_facts(run: RunFolder) -> dict[str, Any]:
     import pandas as pd
     import pyarrow.parquet as pq
 
-    from ionas.table import FIELDS
+    from ionas.table import FIELDS, Table
 
     stored = pq.read_schema(path)
     frame = pd.read_parquet(path, columns=["hash", *(f for f in FIELDS if f in stored.names)])
@@ -87,6 +88,7 @@ def table_facts(run: RunFolder) -> dict[str, Any]:
             .sum()
         ),
         "cells_sha256": cells_hash(frame["hash"]),
+        "published_order": Table.read(path).cells.is_published(),
     }
 
 
