@@ -133,6 +133,8 @@ def test_laptop_is_the_paper_but_for_what_its_header_says() -> None:
     assert changed == {
         *(f"pretraining.{name}" for name in (*networks, "test_images", "learning_rate")),
         "output_features.threshold",
+        "embedding_training.labeled_run",
+        "embedding_training.unlabeled_run",
         "embedding_training.image_channels",
         "embedding_training.head_hidden",
         "performance_prediction.sizes",
