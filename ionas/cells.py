@@ -299,14 +299,17 @@ class CellSet:
         return result
 
     def published(self) -> "CellSet":
-        """The same cells, of NAS-Bench-101, in the vertex order of the published file.
+        """The same cells in the vertex order of the published file.
 
-        That file was made by counting: of the isomorphic ways to write a cell it has the one whose
-        edges, edge (u, v) being bit u + v (v - 1) / 2, make the smallest number; of several such
-        ways the first by operations, in the order conv3x3, conv1x1, maxpool3x3 of each inner vertex
-        in turn. What depends on the order of vertices is the same as with that file only then: the
-        channels of a network, the latent matrix, validity.
+        In NAS-Bench-201 there is but one order. The file of NAS-Bench-101 was made by counting: of
+        the isomorphic ways to write a cell it has the one whose edges, edge (u, v) being bit
+        u + v (v - 1) / 2, make the smallest number; of several such ways the first by operations,
+        in the order conv3x3, conv1x1, maxpool3x3 of each inner vertex in turn. What depends on the
+        order of vertices is the same as with that file only then: the channels of a network, the
+        latent matrix, validity.
         """
+        if self.space is NASBENCH201:
+            return self
         adjacency, operations = self.adjacency.copy(), self.operations.copy()
         for n, rows in _by_size(self.n_vertices):
             orders = np.array([(0, *inner, n - 1) for inner in permutations(range(1, n - 1))])
@@ -326,9 +329,7 @@ class CellSet:
         return CellSet(adjacency, operations)
 
     def is_published(self) -> bool:
-        """Whether all cells stand as in the published file; those of NAS-Bench-201 always do."""
-        if self.space is NASBENCH201:
-            return True
+        """Whether all cells stand as in the published file."""
         other = self.published()
         return bool(
             (other.adjacency == self.adjacency).all()

@@ -156,7 +156,8 @@ def score_trainings(
     DataFrame
         As from `score_grid`, with `training_seed` as from `with_training_seed`.
     """
-    names, first = _first_training(embeddings)
+    names = _named(embeddings)
+    first = _first(names["training_seed"])
     features = {
         name: reference_features if base in REFERENCES else max_features
         for name, base in names["embedding"].items()
@@ -201,17 +202,15 @@ def score_samples(
         samples without failed cells; `random`, as many random cells as the smallest size, a draw
         per seed; `random, passed`, those draws without failed cells.
     """
-    names, first = _first_training(embeddings)
-    chosen = {name: embeddings[name] for name in names.index[first]}
+    names = _named(embeddings)
+    chosen = {name: embeddings[name] for name in names.index[_first(names["training_seed"])]}
     parts = {
         "passed": (labeled, sizes, other_seeds, True),
         "random": ([], [min(sizes)], seeds, False),
         "random, passed": ([], [min(sizes)], seeds, True),
     }
-    known = scores["training_seed"].isna() | (
-        scores["training_seed"] == names["training_seed"].min()
-    )
-    tables = [scores[known & (scores["seed"] < other_seeds)].assign(sample="paper")]
+    of_paper = _first(scores["training_seed"]) & (scores["seed"] < other_seeds)
+    tables = [scores[of_paper].assign(sample="paper")]
     for sample, (cells, of, count, passed) in parts.items():
         table = score_trainings(chosen, accuracy, cells, of, count, passed_only=passed, **settings)  # type: ignore[arg-type]
         tables.append(table.assign(sample=sample))
@@ -550,12 +549,15 @@ def against_references(summary: pd.DataFrame, metric: str = "pearson") -> pd.Dat
     )
 
 
-def _first_training(embeddings: Iterable[str]) -> tuple[pd.DataFrame, pd.Series]:
-    """Names by `with_training_seed`, and whether of the smallest seed or not trained at all."""
+def _named(embeddings: Iterable[str]) -> pd.DataFrame:
+    """Names by `with_training_seed`, indexed by themselves as they were."""
     names = with_training_seed(pd.DataFrame({"embedding": list(embeddings)}))
-    names.index = pd.Index(embeddings)
-    training = names["training_seed"]
-    return names, (training.isna() | (training == training.min())).astype(bool)
+    return names.set_axis(pd.Index(embeddings))
+
+
+def _first(training: pd.Series) -> pd.Series:
+    """Whether of the first training, that of the smallest seed, or not trained at all."""
+    return (training.isna() | (training == training.min())).astype(bool)
 
 
 def _judge_sizes(

@@ -252,18 +252,10 @@ def judged(finals: dict[int, pd.DataFrame], reference: str = "arch2vec_original"
     words = {}
     for seed, final in finals.items():
         names = [name for name in final.index if name != reference]
-        same, worse = alike(final, names, reference), above(final, names, reference)
-        unknown = final["mean"].isna()
-        words[seed] = {
-            name: "unknown"
-            if unknown[name] or unknown[reference]
-            else "same"
-            if name in same
-            else "worse"
-            if name in worse
-            else "better"
-            for name in names
-        }
+        found = dict.fromkeys(names, "unknown")
+        for word, test in (("same", alike), ("worse", above), ("better", below)):
+            found |= dict.fromkeys(test(final, names, reference), word)
+        words[seed] = found
     return pd.DataFrame(words)
 
 
@@ -282,6 +274,11 @@ def alike(final: pd.DataFrame, names: list[str], reference: str) -> list[str]:
 def above(final: pd.DataFrame, names: list[str], reference: str) -> list[str]:
     """Those rows of `final_regret` that lie above the reference, without overlap: worse."""
     return [n for n in names if final.loc[n, "low"] > final.loc[reference, "high"]]
+
+
+def below(final: pd.DataFrame, names: list[str], reference: str) -> list[str]:
+    """Those rows of `final_regret` that lie below the reference, without overlap: better."""
+    return [n for n in names if final.loc[n, "high"] < final.loc[reference, "low"]]
 
 
 def effort(trajectories: pd.DataFrame) -> pd.DataFrame:

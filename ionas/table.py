@@ -25,16 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ionas.cells import (
-    CONV1X1,
-    CONV3X3,
-    MAXPOOL3X3,
-    NASBENCH101,
-    NASBENCH201,
-    Cell,
-    CellSet,
-    InvalidCell,
-)
+from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell, CellSet, InvalidCell
 
 FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
 IDENTITY = ("hash", "adjacency", "operations")
@@ -209,9 +200,9 @@ class Table:
     def read(cls, path: Path | str, dataset: str = "") -> "Table":
         """Read a table from Parquet or CSV, and check it.
 
-        The hash of every cell is computed and compared with the file's, and cells of NAS-Bench-101
-        are put into the vertex order of its published file (`CellSet.published`), unless the file
-        carries the digest that `write` left there and cells and hashes still fit it.
+        The hash of every cell is computed and compared with the file's, and cells are put into the
+        vertex order of the published file (`CellSet.published`), unless the file carries the digest
+        that `write` left there and cells and hashes still fit it.
 
         Parameters
         ----------
@@ -253,8 +244,6 @@ class Table:
                     "do not belong together"
                 )
         table._check_unique(path)
-        if cells.space is not NASBENCH101:
-            return table
         written = cells.published()
         written.__dict__["hashes"] = cells.hashes  # isomorphic cells have the same
         return replace(table, cells=written)

@@ -1,6 +1,5 @@
 """What is said of a run wherever it is shown: its data, its settings, what of it has been run."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,26 +68,17 @@ def table_facts(run: RunFolder) -> dict[str, Any]:
     path = run.stage("search_space") / "table.parquet"
     if not path.is_file():
         return (read_json(run.path / RECORD) or {}).get("table", {})
-    import pandas as pd
-    import pyarrow.parquet as pq
-
     from ionas.table import FIELDS, Table
 
-    stored = pq.read_schema(path)
-    frame = pd.read_parquet(path, columns=["hash", *(f for f in FIELDS if f in stored.names)])
-    about = json.loads((stored.metadata or {}).get(b"ionas", b"{}"))
+    table = Table.read(path)
+    known = {field: table.known(field) for field in FIELDS if field in table.frame}
     return {
-        "name": about.get("name", "unnamed"),
-        "cells": len(frame),
-        "known": {field: int(frame[field].notna().sum()) for field in frame if field != "hash"},
-        "searchable": int(
-            frame.reindex(columns=["validation_accuracy", "training_time"])
-            .notna()
-            .all(axis=1)
-            .sum()
-        ),
-        "cells_sha256": cells_hash(frame["hash"]),
-        "published_order": Table.read(path).cells.is_published(),
+        "name": table.name,
+        "cells": len(table),
+        "known": {field: int(there.sum()) for field, there in known.items()},
+        "searchable": int(table.known("validation_accuracy", "training_time").sum()),
+        "cells_sha256": cells_hash(table.cells.hashes),
+        "published_order": table.cells.is_published(),
     }
 
 
