@@ -20,8 +20,6 @@ from ionas.cells import Cell, CellSet
 from ionas.images import Images, ImageSet, augment
 from ionas.networks import Network, count_parameters
 
-EVALUATION_BATCH = 512
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -64,10 +62,15 @@ class Trained:
 
 
 def build(cell: Cell, recipe: Recipe, in_channels: int, classes: int) -> Network:
-    """Build the untrained network of a cell, from torch's present random state."""
-    return Network(
+    """Build the untrained network of a cell, from torch's present random state.
+
+    Its weights lie channels-last in memory, and so do all values that pass through it: the same
+    network in two thirds of the time on a CPU.
+    """
+    network = Network(
         cell, in_channels, classes, recipe.channels, recipe.stacks, recipe.cells_per_stack
     )
+    return network.to(memory_format=torch.channels_last)
 
 
 def train_network(
@@ -116,8 +119,8 @@ def accuracy(network: nn.Module, images: Images, device: str = "cpu") -> float:
 @torch.inference_mode()
 def predict(network: nn.Module, images: Images, device: str = "cpu") -> Tensor:
     """Logits of all images, (N, classes) on the CPU."""
-    batches = images.pixels.split(EVALUATION_BATCH)
-    return torch.cat([network(batch.to(device)).cpu() for batch in batches])
+    size = 64 if torch.device(device).type == "cpu" else 512  # fits a core's cache; fills a GPU
+    return torch.cat([network(batch.to(device)).cpu() for batch in images.pixels.split(size)])
 
 
 def train_networks(
@@ -310,7 +313,9 @@ def _train_for_file(
 ) -> tuple[bytes, float]:
     """Contents of the file of a network, and the seconds of its training."""
     trained = train_network(cell, images, recipe, seed, device)
-    state = {name: tensor.cpu() for name, tensor in trained.network.state_dict().items()}
+    state = {
+        name: tensor.cpu().contiguous() for name, tensor in trained.network.state_dict().items()
+    }
     about = {"ionas": json.dumps({"key": key, "metrics": trained.metrics})}
     return save(state, about), trained.seconds
 
