@@ -209,9 +209,9 @@ def book(
 ) -> None:
     """Build the book from a run."""
     from ionas.study import book as builder
-    from ionas.study.publish import find
+    from ionas.study.folders import find_publication
 
-    if find(run) is None:
+    if find_publication(run) is None:
         _existing_run(run)
     try:
         index = builder.build(run)

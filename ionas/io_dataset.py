@@ -6,11 +6,13 @@ order of the last layer's weights for the true class, and multiplied by them: th
 largest weights.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from ionas.images import Images
@@ -158,6 +160,59 @@ def network_targets(
     if not rows:
         raise ValueError("there are no networks: the IO dataset needs at least one")
     return np.stack(rows).astype(np.float32)
+
+
+def with_published(
+    computed: Mapping[str, np.ndarray], networks: pd.DataFrame, folder: Path
+) -> dict[str, np.ndarray]:
+    """Put targets that a publication holds between those computed here.
+
+    Parameters
+    ----------
+    computed
+        (n, I, k) targets of the networks trained here, by `PART_IMAGES`, the part of the networks
+        and that of the images; without the parts of which none was trained here.
+    networks
+        All networks wanted, in order: `hash`, `labeled` (the part), `published` (whether the
+        targets are the publication's).
+    folder
+        Where `ionas.pretraining.published_networks` put the publication's networks and targets.
+
+    Returns
+    -------
+    dict
+        (N, I, k) float32 by `PART_IMAGES`, in the order of `networks`.
+
+    Raises
+    ------
+    ValueError
+        If the publication's targets are of another number of images or contributions, or a network
+        is of another part there.
+    """
+    published = pd.read_parquet(folder / "networks.parquet")
+    complete = {}
+    for name, values in load_file(folder / "targets.safetensors").items():
+        part = name.split("_")[0]
+        there = pd.Index(published.loc[published["labeled"] == part, "hash"])
+        wanted = networks[networks["labeled"] == part]
+        taken = wanted["published"].to_numpy(bool)
+        positions = there.get_indexer(wanted["hash"][taken])
+        if (positions < 0).any():
+            other = wanted["hash"][taken].to_numpy()[positions < 0][0]
+            raise ValueError(
+                f"network {other} is of the {part} part here, but not in the publication; "
+                "set notebook 01 as it was there"
+            )
+        here = computed.get(name, values[:0])
+        if here.shape[1:] != values.shape[1:]:
+            raise ValueError(
+                f"the published targets {name} have {values.shape[1]} images and {values.shape[2]} "
+                f"contributions, those here {here.shape[1]} and {here.shape[2]}; set notebook 03 "
+                "as it was there"
+            )
+        complete[name] = np.empty((len(wanted), *values.shape[1:]), np.float32)
+        complete[name][taken], complete[name][~taken] = values[positions], here
+    return complete
 
 
 def first_images(pixels: Tensor, labels: Tensor, count: int) -> Images:

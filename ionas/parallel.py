@@ -27,6 +27,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+import joblib
 import torch
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -46,12 +47,32 @@ def run(
     jobs: int = 0,
     description: str = "",
     unit: str = "it",
+    kept: Path | None = None,
 ) -> list[Any]:
-    """Return `[function(*item) for item in items]`; see `completed`."""
-    results: list[Any] = [None] * len(items)
-    for index, result in completed(function, items, jobs, description, unit):
-        results[index] = result
-    return results
+    """Return `[function(*item) for item in items]`; see `completed`.
+
+    With a folder `kept`, results are written there as they come, and a call whose result is there
+    already is not made again: so a call of `run` that was stopped goes on where it was. A result
+    is found by function and arguments, which must then be plain values and arrays.
+    """
+    if kept is None:
+        paths: list[Path] = []
+    else:
+        kept.mkdir(parents=True, exist_ok=True)
+        paths = [kept / f"{key}.pickle" for key in _keys(function, items)]
+    results = {
+        index: pickle.loads(path.read_bytes()) for index, path in enumerate(paths) if path.is_file()
+    }
+    missing = [index for index in range(len(items)) if index not in results]
+    calls = [items[index] for index in missing]
+    for position, result in completed(function, calls, jobs, description, unit):
+        results[missing[position]] = result
+        if paths:
+            path = paths[missing[position]]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_bytes(pickle.dumps(result))
+            temporary.replace(path)
+    return [results[index] for index in range(len(items))]
 
 
 def completed(
@@ -150,6 +171,13 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _keys(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Hashes of calls by what they compute; an argument that several share is hashed once."""
+    hashes = {id(value): joblib.hash(value) for item in items for value in item}
+    name = f"{function.__module__}.{function.__qualname__}"
+    return [joblib.hash([name, *(hashes[id(value)] for value in item)]) for item in items]
 
 
 def _backend() -> tuple[str, str]:

@@ -6,6 +6,7 @@ an accuracy threshold. Nothing here knows where an embedding comes from.
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ def score_grid(
     max_features: int | float | Mapping[str, int | float] = MAX_FEATURES,
     jobs: int = 0,
     passed_only: bool = False,
+    kept: Path | None = None,
 ) -> pd.DataFrame:
     """Fit and score a regressor for every embedding, sample size and seed.
 
@@ -73,6 +75,9 @@ def score_grid(
     passed_only
         Fit only on the part of each sample above the threshold, and not at all if that has fewer
         than two cells; the paper fits on all of it.
+    kept
+        Folder for the scores of single fits, with which a stopped call goes on; see
+        `ionas.parallel.run`.
 
     Returns
     -------
@@ -121,7 +126,7 @@ def score_grid(
         for size in sizes
         for seed in seeds
     ]
-    rows = parallel.run(_score, items, jobs, f"fitting: {regressor}", "fit")
+    rows = parallel.run(_score, items, jobs, f"fitting: {regressor}", "fit", kept)
     return pd.DataFrame(rows)
 
 

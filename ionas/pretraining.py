@@ -1,7 +1,9 @@
 """Train the network of a cell on images, and many of them in parallel (appendix C, Table 1)."""
 
+import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -70,7 +72,7 @@ def build(cell: Cell, recipe: Recipe, in_channels: int, classes: int) -> Network
     network = Network(
         cell, in_channels, classes, recipe.channels, recipe.stacks, recipe.cells_per_stack
     )
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def train_network(
@@ -131,6 +133,7 @@ def train_networks(
     seed: int = 0,
     jobs: int = 0,
     device: str = "cpu",
+    published: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train one network per cell, side by side, each saved in `folder/networks`.
 
@@ -138,12 +141,18 @@ def train_networks(
     was and loses at most the networks in the making. Only this process writes files; workers
     elsewhere need not see the folder.
 
+    Parameters
+    ----------
+    published
+        From `published_networks`: networks that are not trained again.
+
     Returns
     -------
     metrics
-        One row per cell: `hash` and the metrics of `Trained`.
+        One row per cell: `hash`, the metrics of `Trained`, and whether it was `published`.
     timings
-        One row per cell: `hash`, `seconds`. Apart, because no two runs measure the same.
+        One row per network trained here: `hash`, `seconds`. Apart, because no two runs measure the
+        same.
 
     Raises
     ------
@@ -153,8 +162,10 @@ def train_networks(
     for name in ("networks", "timings"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     key = json.dumps({"recipe": asdict(recipe), "seed": seed, "images": images.name})
+    known = {} if published is None else published.set_index("hash").to_dict("index")
+    here = [cell for cell in cells if cell.hash not in known]
     missing = []
-    for cell in cells:
+    for cell in here:
         if _paths(folder, cell)[0].exists():
             _read(folder, cell, key)  # so that a wrong file is named before anything is trained
         else:
@@ -165,11 +176,80 @@ def train_networks(
         path, timing = _paths(folder, missing[index])
         _replace(timing, json.dumps({"seconds": seconds}).encode())
         _replace(path, network)
-    rows = [(cell.hash, *_read(folder, cell, key)) for cell in cells]
-    return (
-        pd.DataFrame([{"hash": name, **metrics} for name, metrics, _ in rows]),
-        pd.DataFrame([{"hash": name, **times} for name, _, times in rows]),
-    )
+    trained = {cell.hash: _read(folder, cell, key) for cell in here}
+    metrics = [
+        {"hash": cell.hash, **known[cell.hash], "published": True}
+        if cell.hash in known
+        else {"hash": cell.hash, **trained[cell.hash][0], "published": False}
+        for cell in cells
+    ]
+    timings = [{"hash": name, **times} for name, (_, times) in trained.items()]
+    return pd.DataFrame(metrics), pd.DataFrame(timings, columns=["hash", "seconds"])
+
+
+def published_networks(
+    publication: Path, cells: CellSet, recipe: Recipe, seed: int, images: Path, target: Path
+) -> pd.DataFrame:
+    """Take from a publication the networks of some cells: their metrics, and their IO targets.
+
+    Parameters
+    ----------
+    publication
+        Folder of a published run, with its stages `pretraining` and `io_dataset`.
+    cells
+        The cells wanted.
+    recipe, seed
+        By which they would be trained here.
+    images
+        The file of `image_tensors` here; the publication's must have been the same.
+    target
+        Folder for `networks.parquet` and `targets.safetensors` of the publication, which
+        `ionas.io_dataset.with_published` reads.
+
+    Returns
+    -------
+    DataFrame
+        One row per network found: `hash` and the metrics of `Trained`.
+
+    Raises
+    ------
+    ValueError
+        If none of them or all are published, or a published network is not what would be trained
+        here: by another recipe or seed, on other images, or of a cell with its vertices in another
+        order, as its number of parameters shows.
+    """
+    folder = publication / "pretraining"
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    there = json.loads((folder / "recipe.json").read_text("utf-8"))
+    there |= {"seed": manifest["parameters"]["seed"]}
+    for name, wanted in (asdict(recipe) | {"seed": seed}).items():
+        if there[name] != wanted:
+            raise ValueError(f"{publication} has networks of {name} {there[name]}, not {wanted}")
+    with images.open("rb") as file:
+        same = hashlib.file_digest(file, "sha256").hexdigest()
+    if manifest["outputs"]["images.safetensors"]["sha256"] != same:
+        raise ValueError(f"{publication} was made with other images than those here")
+    networks = pd.read_parquet(folder / "networks.parquet").set_index("hash")
+    found = [cell for cell in cells if cell.hash in networks.index]
+    if len(found) in (0, len(cells)):
+        raise ValueError(
+            f"{publication} has {'all' if found else 'none'} of the {len(cells)} networks wanted; "
+            f"{'go on from it with --from' if found else 'leave pretraining.published out'}"
+        )
+    sizes = networks["trainable_parameters"]
+    for cell in found:
+        network = build(cell, recipe, there["in_channels"], len(there["classes"]))
+        if (size := count_parameters(network)) != sizes[cell.hash]:
+            raise ValueError(
+                f"the network of cell {cell.hash} has {size} parameters, and {sizes[cell.hash]} in "
+                f"{publication}: its vertices stand in another order there; leave "
+                "pretraining.published out"
+            )
+    target.mkdir(exist_ok=True)
+    for path in (folder / "networks.parquet", publication / "io_dataset" / "targets.safetensors"):
+        shutil.copyfile(path, target / path.name)
+    columns = [name for name in networks if name not in ("index", "labeled", "published")]
+    return networks.loc[[cell.hash for cell in found], columns].reset_index()
 
 
 def load_network(path: Path, cell: Cell, recipe: Recipe, in_channels: int, classes: int) -> Network:

@@ -43,7 +43,7 @@ class Third(Parameters):
 STAGES = {
     notebook.name: notebook
     for notebook in (
-        Notebook("first", "01", First),
+        Notebook("first", "01", First, counts=("size",), made=("numbers",)),
         Notebook("second", "02", Second, ("first",)),
         Notebook("third", "03", Third, ("first",)),
     )

@@ -13,8 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from ionas.paper import ITEMS, paper_claims, paper_table, paper_values, where
 from ionas.study import compare
 from ionas.study.compare import NOT_REPRODUCED, NOT_RUN, REPRODUCED, SAME_ORDER
-from ionas.study.facts import RECORD
-from ionas.study.folders import project_root, write_json
+from ionas.study.folders import RECORD, project_root, write_json
 from ionas.study.parameters import STAGES, resolve
 from ionas.study.provenance import files_in, json_hash
 from ionas.study.publish import Publication, read

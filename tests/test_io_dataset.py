@@ -3,10 +3,12 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from ionas import io_dataset
 from ionas.cells import Cell
@@ -170,6 +172,33 @@ def test_a_diverged_network_is_named(networks, images):
     broken.classifier.bias.data[:] = float("nan")
     with pytest.raises(ValueError, match="network 1 gives outputs that are not finite"):
         io_dataset.network_targets([networks[0], broken], images, top_k=9)
+
+
+def test_published_targets_take_their_places(tmp_path):
+    """By hand: train networks b, d published, a, c here; validation network e published."""
+    published = pd.DataFrame(
+        {"hash": ["d", "x", "b", "e"], "labeled": ["train"] * 3 + ["validation"]}
+    )
+    published.to_parquet(tmp_path / "networks.parquet")
+    values = {"train_test": np.full((3, 2, 1), 7.0), "validation_test": np.full((1, 2, 1), 5.0)}
+    values["train_test"][:, 0, 0] = 4, 24, 2
+    save_file(
+        {k: v.astype(np.float16) for k, v in values.items()}, tmp_path / "targets.safetensors"
+    )
+    networks = pd.DataFrame({"hash": list("abcde"), "labeled": ["train"] * 4 + ["validation"],
+        "published": [False, True, False, True, True]})  # fmt: skip
+    here = {"train_test": np.array([[[1.0], [8.0]], [[3.0], [8.0]]], np.float32)}
+    found = io_dataset.with_published(here, networks, tmp_path)
+    assert found["train_test"].tolist() == [[[1], [8]], [[2], [7]], [[3], [8]], [[4], [7]]]
+    assert found["validation_test"].tolist() == [[[5], [5]]]
+    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+    with pytest.raises(
+        ValueError, match="train_test have 2 images and 1 contributions, those here 3"
+    ):
+        io_dataset.with_published({"train_test": np.ones((2, 3, 1))}, networks, tmp_path)
+    moved = networks.assign(labeled=["train"] * 3 + ["validation"] * 2)
+    with pytest.raises(ValueError, match="network d is of the validation part here"):
+        io_dataset.with_published(here, moved, tmp_path)
 
 
 def test_first_images(images):

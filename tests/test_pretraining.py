@@ -180,6 +180,34 @@ def test_parallel_keeps_order_and_reports_progress(tmp_path, monkeypatch):
     assert parallel.run(_square, [], jobs=2) == []
 
 
+def _logged(folder, values, number):
+    with (folder / "calls").open("a") as log:
+        log.write(f"{number} ")
+    if number == 3 and (folder / "fail").exists():
+        raise KeyError(number)
+    return float(values.sum()) + number
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_kept_results_are_not_computed_again(jobs, tmp_path):
+    """A call that failed in the middle goes on where it was; other arguments are other calls."""
+
+    def results(values, count):
+        items = [(tmp_path, values, number) for number in range(count)]
+        return parallel.run(_logged, items, jobs, kept=tmp_path / "kept")
+
+    values = np.arange(4.0)
+    assert results(values, 3) == [6, 7, 8]
+    (tmp_path / "fail").touch()
+    with pytest.raises(KeyError):
+        results(values.copy(), 4)
+    (tmp_path / "fail").unlink()
+    assert results(values.copy(), 5) == [6, 7, 8, 9, 10]
+    assert sorted((tmp_path / "calls").read_text().split()) == ["0", "1", "2", "3", "3", "4"]
+    assert results(values + 1, 2) == [10, 11]
+    assert not list((tmp_path / "kept").glob("*.tmp"))
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_parallel_raises_what_the_function_raised(jobs, monkeypatch):
     monkeypatch.setenv("IONAS_PROGRESS", "off")

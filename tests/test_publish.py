@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 from ionas.plots import PLOTLY
 from ionas.study import book, execute, publish, restore
 from ionas.study import run as runner
-from ionas.study.facts import RECORD, about, images_title, nearest_profile
-from ionas.study.folders import RunFolder, project_root, read_json, write_json
+from ionas.study.facts import about, images_title, nearest_profile
+from ionas.study.folders import RECORD, RunFolder, project_root, read_json, write_json
 from ionas.study.parameters import STAGES, InvalidParameters, resolve
 from ionas.study.provenance import file_hash, json_hash
 from ionas.table import embedded
@@ -379,6 +379,70 @@ def test_a_run_goes_on_at_notebook_04(tiny_copy: Path, publication: Path) -> Non
     again = publish.read(publication.parent / "mine")
     assert "restored from tiny" in about(again.run)
     assert restore.restore(again.path, name="third")[1] == "third"
+
+
+# --- more networks beside published ones -----------------------------------------------------
+
+
+def few_networks(tiny_copy: Path) -> None:
+    """Make the tiny run one of 5 train and 3 validation networks, whose targets are published."""
+    runner.run("tiny", ["pretraining.train_networks=5", "pretraining.validation_networks=3"],
+               only=["02", "03"], jobs=1)  # fmt: skip
+    for stage in list(STAGES)[3:]:
+        shutil.rmtree(tiny_copy / stage)
+
+
+def test_more_networks_are_trained_beside_published_ones(
+    tiny_run: Path, tiny_copy: Path, results: Path
+) -> None:
+    """The result is that of a run that trains them all, but for the float16 of the publication."""
+    few_networks(tiny_copy)
+    kept = (tiny_copy / "pretraining" / "networks").glob("*")
+    assert {path.stat().st_mtime_ns for path in kept} <= {
+        path.stat().st_mtime_ns for path in (tiny_run / "pretraining" / "networks").glob("*")
+    }
+    publication = publish.publish("tiny", "few", partial=True)
+    runner.run("tiny", [f"pretraining.published={publication}"], ["01", "02", "03"], "more", jobs=1)
+    whole, more = RunFolder(tiny_run), RunFolder(tiny_copy.parent / "more")
+    networks = [pd.read_parquet(r.stage("pretraining") / "networks.parquet") for r in (whole, more)]
+    pd.testing.assert_frame_equal(*(frame.drop(columns="published") for frame in networks))
+    trained = networks[1].set_index("hash").query("not published").index
+    assert networks[1].groupby("labeled")["published"].sum().to_dict() == {
+        "train": 5,
+        "validation": 3,
+    }
+    there = {path.stem for path in (more.stage("pretraining") / "networks").iterdir()}
+    assert there == set(trained)
+    everything, grown = (load_file(folder.path / publish.TARGETS) for folder in (whole, more))
+    for name, values in everything.items():
+        of_part = networks[1][networks[1]["labeled"] == name.split("_")[0]]
+        taken = of_part["published"].to_numpy()
+        half = values.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(grown[name], np.where(taken[:, None, None], half, values))
+    few = ["pretraining.train_networks=5", "pretraining.validation_networks=3"]
+    given = [f"pretraining.published={publication}", *few]
+    with pytest.raises(runner.RunError, match=r"has all of the 8 networks wanted; .*--from"):
+        runner.run("tiny", given, ["02"], "more", jobs=1)
+    again = publish.publish("more", "all", partial=True)
+    assert "published" not in (again / "params.yaml").read_text()
+    assert "some from few" in about(RunFolder(again))
+
+
+def test_published_networks_of_another_study_are_refused(
+    tiny_copy: Path, publication: Path, tmp_path: Path
+) -> None:
+    def refused(*overrides: str) -> str:
+        with pytest.raises(ValueError) as caught:
+            runner.run("tiny", [f"pretraining.published={publication}", *overrides], name="mine")
+        assert not (tiny_copy.parent / "mine").exists()
+        return str(caught.value)
+
+    assert "pretraining.epochs is 2, but 1 in" in refused("pretraining.epochs=2")
+    assert "io_dataset.top_k is 5, but 10 in" in refused("io_dataset.top_k=5")
+    assert "search_space.seed is 4, but 1 in" in refused("search_space.seed=4")
+    assert "there is no publication" in refused(f"pretraining.published={tmp_path}")
+    flip(publication / publish.TARGETS)
+    assert "targets.safetensors has changed since it was published" in refused()
 
 
 def test_what_is_committed_is_whole_small_and_names_no_machine() -> None:

@@ -1,6 +1,7 @@
 """Running notebooks: what is up to date, failures, kills; on three fake notebooks and the study."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -320,6 +321,31 @@ def test_partial_results_of_other_parameters_are_not_used(fake: Fake) -> None:
     (folder / ".inputs.json").write_text('{"parameters": {"seed": 3}}')
     fake.run("first.seed=2")
     assert fake.artifacts()["third/sum.json"] == b"6"
+
+
+def test_a_larger_count_goes_on_with_what_was_made(fake: Fake) -> None:
+    numbers = fake.folder.stage("first") / "numbers"
+    (numbers / "1.json").write_text("999")  # damaged, so this one is made again
+    written = {name: (numbers / f"{name}.json").stat().st_mtime_ns for name in (0, 1, 2)}
+    assert "changed: parameter size" in fake.run("first.size=5")
+    assert fake.artifacts()["third/sum.json"] == b"10"
+    now = {name: (numbers / f"{name}.json").stat().st_mtime_ns for name in (0, 1, 2)}
+    assert [name for name in now if now[name] != written[name]] == [1]
+    assert sorted(path.stem for path in numbers.iterdir()) == list("01234")
+
+
+def test_a_larger_count_goes_on_with_what_a_killed_run_made(fake: Fake) -> None:
+    inputs = json.loads((fake.folder.stage("first") / "manifest.json").read_text())["inputs"]
+    inputs["parameters"]["size"] = 8
+    folder = fake.folder.partial("first")
+    (folder / "numbers").mkdir(parents=True)
+    (folder / "numbers" / "3.json").write_text("30")
+    (folder / "times.json").write_text("of another run")
+    (folder / ".inputs.json").write_text(json.dumps(inputs))
+    fake.run("first.size=5")
+    assert fake.artifacts()["third/sum.json"] == b"37"
+    fake.run("first.size=6", "first.seed=2")  # another seed makes other numbers
+    assert fake.artifacts()["third/sum.json"] == b"30"
 
 
 def test_an_orphan_is_ended_before_its_folder_is_used(fake: Fake) -> None:

@@ -21,7 +21,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from ionas.study import execute, facts, provenance, publish
-from ionas.study.folders import RunFolder, project_root, runs_folder, write_text
+from ionas.study.folders import (
+    RECORD,
+    RunFolder,
+    find_publication,
+    project_root,
+    runs_folder,
+    write_text,
+)
 from ionas.study.parameters import STAGES, Notebook, find_stage, profiles
 
 CONFIGURATION = ("_config.yml", "_toc.yml")
@@ -58,7 +65,7 @@ def build(run: str = "digits", output: Path | None = None) -> Path:
         If a publication is damaged. One that is partial has pages that say what has not been run.
     """
     folder = (output or project_root()) / "_build"
-    stage = stage_book(publish.find(run) or runs_folder() / run, folder)
+    stage = stage_book(find_publication(run) or runs_folder() / run, folder)
     _wipe_if_configured_anew(folder)
     print(f"building the book of the run {run!r} ...", flush=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -105,7 +112,7 @@ def stage_book(run_folder: Path, build_folder: Path) -> Path:
         If a notebook is missing, unfinished, or is not the one that the run wrote.
     """
     root, run = project_root(), RunFolder(run_folder)
-    if (run_folder / facts.RECORD).is_file():
+    if (run_folder / RECORD).is_file():
         publish.read(run_folder)
         read = published_notebook
     else:
@@ -187,7 +194,7 @@ def note(run: RunFolder, stage: Notebook, source: Path) -> str:
 
 def of_publication(run: RunFolder) -> str:
     """Say that a run is a publication and what it lacks; nothing of another run."""
-    if not (run.path / facts.RECORD).is_file():
+    if not (run.path / RECORD).is_file():
         return ""
     missing = facts.missing_notebooks(run)
     lacks = f" It is partial, without {', '.join(missing)}." if missing else ""

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from ionas.study import provenance
-from ionas.study.folders import RunFolder, read_json
+from ionas.study.folders import RECORD, RunFolder, read_json
 from ionas.study.parameters import STAGES, profiles, resolve
 from ionas.study.progress import duration
 
-RECORD = "publication.json"  # makes the folder of a run a publication
-DATA = ("table", "images_path")  # parameters that name files on one's own disk
+DATA = ("table", "images_path", "published")  # parameters that name files on one's own disk
 CIFAR10_JPEG = "cifar10-images"  # the file that holds CIFAR-10 encoded anew
 
 
@@ -30,6 +29,7 @@ def about(run: RunFolder) -> str:
         + (f" ({count} of them trained)" if (count := trained.get(f"{part}_networks")) else "")
         for part in ("train", "validation")
     ]
+    taken = Path(trained.get("published", "")).name
     ran = [
         f"{STAGES[stage].stem} ({duration(m['wall_time_s'])}"
         + (f", restored from {m['restored']['name']})" if "restored" in m else ")")
@@ -45,7 +45,9 @@ def about(run: RunFolder) -> str:
         "Profile": f"`{profile}`" + (f", but {', '.join(changes)}" if changes else ""),
         "Table": f"{table.get('name')}, {table.get('cells', 0):,} cells; {', '.join(known)}",
         "Images": images or "none",
-        "Labeled networks": ", ".join(labeled) if images else "none",
+        "Labeled networks": ", ".join(labeled) + (f"; some from {taken}" if taken else "")
+        if images
+        else "none",
         "Seeds": ", ".join(seeds),
         "Notebooks run": ", ".join(ran),
         "Not run": ", ".join(missing) or "nothing",

@@ -8,6 +8,8 @@ from typing import Any
 
 import ionas
 
+RECORD = "publication.json"  # makes the folder of a run a publication
+
 
 def project_root() -> Path:
     """Folder of the book: the nearest one above with a `_toc.yml`, else that of the package."""
@@ -27,6 +29,14 @@ def runs_folder() -> Path:
 def results_folder() -> Path:
     """Folder of all publications: IONAS_RESULTS, else `results` beside the book."""
     return Path(os.environ.get("IONAS_RESULTS") or project_root() / "results").absolute()
+
+
+def find_publication(text: str) -> Path | None:
+    """Folder of the publication that a text is the path of, from here or from the book."""
+    for path in (Path(text), project_root() / text):
+        if (path / RECORD).is_file():
+            return path.absolute()
+    return None
 
 
 @dataclass(frozen=True)

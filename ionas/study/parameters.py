@@ -15,6 +15,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ionas.study.folders import RECORD, find_publication
+
 
 class InvalidParameters(ValueError):
     """A parameter, notebook or profile that does not exist, or a value that is not allowed."""
@@ -81,6 +83,9 @@ class Pretraining(Parameters):
     validation_networks: int = Field(
         0, ge=0, description="labeled validation cells whose networks are trained; 0: all"
     )
+    published: str = Field(
+        "", description="a publication, say results/laptop, whose networks are not trained again"
+    )
     images: Literal["digits", "cifar10", "folder"] = Field("digits", description="source of images")
     images_path: str = Field("", description="folder or ZIP file of the images; unused for digits")
     validation_images: int = Field(297, ge=1, description="train images held out for the IO data")
@@ -122,10 +127,47 @@ class Pretraining(Parameters):
             from ionas.images import check_source
 
             check_source(self.images, self.images_path)
+        if self.published:
+            self._check_published(others)
+
+    def _check_published(self, others: Mapping[str, Parameters]) -> None:
+        """Look whether the publication is whole, of the same parameters, and of fewer networks."""
+        from ionas.study import publish
+
+        folder = find_publication(self.published)
+        if folder is None:
+            raise ValueError(
+                f"published is {self.published!r}, and there is no publication; give its folder, "
+                "say results/laptop"
+            )
+        publication = publish.read(folder)
+        wanted = dict(others, pretraining=self)
+        for stage, free in (
+            ("search_space", ("table",)),
+            ("pretraining", ("images_path", "published", *STAGES["pretraining"].counts)),
+            ("io_dataset", ("batch_size", "seed", "validation_share")),
+        ):
+            manifest = publication.run.manifest(stage)
+            if manifest is None:
+                raise ValueError(f"{folder} has no {STAGES[stage].stem}: nothing to go on from")
+            here = wanted[stage].model_dump(mode="json") if stage in wanted else {}
+            for name, value in manifest["parameters"].items():
+                if name not in ("run", "jobs", "device", *free) and here.get(name, value) != value:
+                    raise ValueError(
+                        f"{stage}.{name} is {here[name]!r}, but {value!r} in {folder}, whose "
+                        "networks can be used only with the same; or leave published out"
+                    )
+        if "published_order" not in publication.record["table"]:
+            raise ValueError(
+                f"{folder} was made before cells were put into the published order of vertices; "
+                "its networks cannot be used beside those of today"
+            )
 
     def data(self) -> list[Path]:
-        """The folder of the images."""
-        return [Path(self.images_path)] if self.images_path else []
+        """The folder of the images, and the record of a publication, with the hashes of all."""
+        paths = [Path(self.images_path)] if self.images_path else []
+        folder = find_publication(self.published) if self.published else None
+        return [*paths, folder / RECORD] if folder else paths
 
 
 class IODataset(Parameters):
@@ -310,12 +352,18 @@ class PerformancePrediction(Parameters):
 
 @dataclass(frozen=True)
 class Notebook:
-    """A stage of the study: its notebook, its parameters, the stages whose files it reads."""
+    """A stage of the study: its notebook, its parameters, the stages whose files it reads.
+
+    Where only parameters that are `counts` have changed, it goes on with what it has `made`:
+    folders of files each of which stands for itself.
+    """
 
     name: str
     number: str
     model: type[Parameters]
     upstream: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -327,7 +375,14 @@ STAGES: dict[str, Notebook] = {
     notebook.name: notebook
     for notebook in (
         Notebook("search_space", "01", SearchSpace),
-        Notebook("pretraining", "02", Pretraining, ("search_space",)),
+        Notebook(
+            "pretraining",
+            "02",
+            Pretraining,
+            ("search_space",),
+            counts=("train_networks", "validation_networks"),
+            made=("networks", "timings"),
+        ),
         Notebook("io_dataset", "03", IODataset, ("search_space", "pretraining")),
         Notebook(
             "output_features", "04", OutputFeatures, ("search_space", "pretraining", "io_dataset")
@@ -337,6 +392,8 @@ STAGES: dict[str, Notebook] = {
             "05",
             EmbeddingTraining,
             ("search_space", "pretraining", "io_dataset"),
+            counts=("seeds",),
+            made=("checkpoints", "timings"),
         ),
         Notebook(
             "reinforce", "06", Reinforce, ("search_space", "pretraining", "embedding_training")

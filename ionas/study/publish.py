@@ -21,10 +21,10 @@ from nbformat import NotebookNode
 
 from ionas.study import execute, provenance
 from ionas.study import run as runner
-from ionas.study.facts import DATA, RECORD, missing_notebooks, nearest_profile, table_facts
+from ionas.study.facts import DATA, missing_notebooks, nearest_profile, table_facts
 from ionas.study.folders import (
+    RECORD,
     RunFolder,
-    project_root,
     read_json,
     results_folder,
     runs_folder,
@@ -188,14 +188,6 @@ def read(path: Path) -> Publication:
     return Publication(path, record)
 
 
-def find(text: str) -> Path | None:
-    """Folder of the publication that a text is the path of, from here or from the book."""
-    for path in (Path(text), project_root() / text):
-        if (path / RECORD).is_file():
-            return path.absolute()
-    return None
-
-
 def published() -> list[Publication]:
     """All publications in results/, by name."""
     return [read(path.parent) for path in sorted(results_folder().glob(f"[!.]*/{RECORD}"))]
@@ -276,7 +268,7 @@ def _profile(parameters: Mapping[str, Mapping[str, Any]]) -> str:
         stage: {
             name: Path(value).name if name in DATA else value
             for name, value in values.items()
-            if name != "run"
+            if name not in ("run", "published")  # whose networks are among those here
         }
         for stage, values in parameters.items()
     }

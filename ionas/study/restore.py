@@ -99,9 +99,15 @@ def _check_parameters(published_run: RunFolder, stage: str, parameters: Paramete
     free = (*DATA, *provenance.NOT_INPUTS)
     for name, value in there.items():
         if name not in free and here.get(name) != value:
+            mend = "leave it, or run the whole study without --from"
+            if name in STAGES["pretraining"].counts:
+                mend = (
+                    "to train more networks beside those of the publication, name it with "
+                    "pretraining.published, without --from"
+                )
             raise InvalidParameters(
                 f"{stage}.{name} is {value!r} in the publication, and {stage} is not run again; "
-                "leave it, or run the whole study without --from"
+                f"{mend}"
             )
 
 

@@ -300,8 +300,10 @@ def _launch(
     """Start the process of a notebook, in its partial folder."""
     folder = study.run.partial(name)
     _reap(folder)
-    if force or read_json(folder / ".inputs.json") != inputs:
+    if force:
         shutil.rmtree(folder, ignore_errors=True)
+    elif read_json(folder / ".inputs.json") != inputs:
+        _carry_over(study, name, inputs)
     for leftover in ("stage.json", ".progress.json"):
         (folder / leftover).unlink(missing_ok=True)
     write_json(folder / ".inputs.json", inputs)
@@ -330,6 +332,34 @@ def _launch(
         start_new_session=True,  # ctrl-C reaches this process alone, which then stops the others
     )
     return _Running(name, process, inputs, log)
+
+
+def _carry_over(study: Study, name: str, inputs: Mapping[str, Any]) -> None:
+    """Leave in the partial folder of a stage only what it has made and what is still good.
+
+    That is found in the folder itself, and in the last results.
+    """
+    stage, folder, final = study.stages[name], study.run.partial(name), study.run.stage(name)
+    good = stage.made if _only_counts(stage, read_json(folder / ".inputs.json"), inputs) else ()
+    for path in folder.glob("*"):
+        if path.is_file() and path.name != ".inputs.json":  # a kill here must lose nothing
+            path.unlink()
+        elif path.is_dir() and path.name not in good:
+            shutil.rmtree(path)
+    manifest = study.run.manifest(name) or {}
+    if not _only_counts(stage, manifest.get("inputs"), inputs):
+        return
+    for file, entry in manifest["outputs"].items():
+        made = file.split("/")[0] in stage.made and not (folder / file).exists()
+        if made and not provenance.damaged(final, {file: entry}):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(final / file, folder / file)
+
+
+def _only_counts(stage: Notebook, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
+    """Whether inputs differ at most in parameters that are counts of what a stage makes."""
+    ways = {f"parameter {name}" for name in stage.counts}
+    return before is not None and set(_changes(before, now)) <= ways
 
 
 def _collect(study: Study, job: _Running) -> str:
