@@ -3,7 +3,7 @@
 All metrics but the drawn ones are computed in evaluation mode, where Z is mu.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -370,6 +370,55 @@ def over_seeds(table: pd.DataFrame, by: list[str], value: str = "value") -> pd.D
     factor = t.ppf(0.975, (result["seeds"] - 1).clip(lower=1))
     half = factor * result["std"] / np.sqrt(result["seeds"])
     return result.assign(low=result["mean"] - half, high=result["mean"] + half)
+
+
+def unseen_trend(curves: pd.DataFrame, baseline: float) -> dict[str, float]:
+    """How the losses of the IO model on unseen images and on unseen networks went (Fig. 10).
+
+    Parameters
+    ----------
+    curves
+        Of the IO model: `metric`, `epoch` and `mean`, as from `over_seeds`.
+    baseline
+        Of the unseen networks.
+
+    Returns
+    -------
+    dict
+        `images`, `networks`: last loss over the first, less 1; `beyond`: last loss on networks over
+        the baseline, less 1.
+    """
+    losses = {
+        name: curves[curves["metric"] == f"labels_unseen_{name}"].sort_values("epoch")["mean"]
+        for name in ("images", "networks")
+    }
+    change = {name: loss.iloc[-1] / loss.iloc[0] - 1 for name, loss in losses.items()}
+    return {**change, "beyond": losses["networks"].iloc[-1] / baseline - 1}
+
+
+def gaps(
+    metrics: pd.DataFrame, models: Sequence[str], names: Sequence[str], least: float = 0.01
+) -> pd.DataFrame:
+    """Largest differences between models in some metrics (Table 4).
+
+    Parameters
+    ----------
+    metrics
+        `model`, `metric`, `mean`, `high`, as from `over_seeds`.
+    least
+        What no difference matters below.
+
+    Returns
+    -------
+    DataFrame
+        By metric: `gap`, the largest difference of two means; `apart`, whether it is above `least`
+        and above the widest interval of these models, so far as one is known.
+    """
+    chosen = metrics[metrics["model"].isin(models)]
+    groups = chosen.assign(width=2 * (chosen["high"] - chosen["mean"])).groupby("metric")
+    gap = groups["mean"].max() - groups["mean"].min()
+    apart = gap > groups["width"].max().clip(lower=least).fillna(least)
+    return pd.DataFrame({"gap": gap, "apart": apart}).loc[list(names)]
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -127,7 +127,8 @@ def network_targets(
     images
         I images, not augmented.
     top_k, batch_size, device
-        Contributions kept, images in a batch, device of the computation.
+        Contributions kept, images in a batch (on a CPU at most 64, which fit the cache of a core),
+        device of the computation.
     ordered
         See `targets`.
 
@@ -145,6 +146,8 @@ def network_targets(
     if not len(images):
         raise ValueError("there are no images: the IO dataset needs at least one")
     here = images.to(device)
+    if torch.device(device).type == "cpu":
+        batch_size = min(batch_size, 64)
     rows: list[np.ndarray] = []
     for network in networks:
         network = network.to(device).eval()

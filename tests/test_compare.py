@@ -295,6 +295,32 @@ def test_claims_are_judged_at_the_papers_budget(publication: Publication) -> Non
     assert claims.loc["arch2vec", "here"] == pytest.approx((0.004, 0.0039, 0.0041))
 
 
+def test_claims_must_hold_in_most_trainings(publication: Publication) -> None:
+    curves_path = publication.path / "reinforce" / "curves.parquet"
+    final = compare._final_regrets(publication.run, 1e6)[0]
+    rows = []
+    for training, moved in ((1, 0.0), (2, 0.0), (3, 1.0)):  # in the third all but one are far worse
+        for name in final.index:
+            away = moved * (name != "arch2vec_original")
+            rows.append((training, name, *(final.loc[name] + away)))
+    columns = ["training", "embedding", "mean", "low", "high"]
+    pd.DataFrame(rows, columns=columns).to_parquet(curves_path.with_name("regrets.parquet"))
+    curves = pd.read_parquet(curves_path)
+    curves[~curves["shifted"] & (curves["time"] <= 1e6)].to_parquet(curves_path)
+    claims = compare.judged_claims(publication.run).set_index("embedding")
+    assert claims["holds"].to_dict() == {
+        "accuracy_mean": 2,
+        "io_mean": 2,
+        "arch2vec": 3,
+        "accuracy_flatten": 1,
+        "io_flatten": 1,
+    }
+    assert (claims["verdict"] == REPRODUCED).to_dict() == (claims["holds"] > 1).to_dict()
+    here = final.loc["io_mean", "mean"]
+    assert claims.loc["io_mean", "here"] == pytest.approx((here + 1 / 3, here, here + 1))
+    assert f"{REPRODUCED} (holds in 2 of 3)" in compare.beside_the_paper([publication])
+
+
 def test_the_page_gives_reasons_and_says_what_is_missing(publication: Publication) -> None:
     text = compare.beside_the_paper([publication])
     assert "laptop (partial, without 04_output_features)" in text

@@ -221,6 +221,42 @@ def test_over_seeds_by_hand():
     assert math.isnan(accuracy.low)
 
 
+def test_unseen_trend_by_hand():
+    rows = [
+        ("labels_unseen_images", 2, 3.0),
+        ("labels_unseen_images", 1, 4.0),
+        ("labels_unseen_networks", 1, 2.0),
+        ("labels_unseen_networks", 2, 2.2),
+        ("labels_train", 1, 9.0),
+    ]
+    curves = pd.DataFrame(rows, columns=["metric", "epoch", "mean"])
+    trend = evaluation.unseen_trend(curves, baseline=2.0)
+    assert trend == pytest.approx({"images": -0.25, "networks": 0.1, "beyond": 0.1})
+
+
+def test_gaps_by_hand():
+    rows = [
+        ("io", "validity", 0.50, 0.52),
+        ("arch2vec", "validity", 0.45, 0.50),  # an interval of 0.1 hides a gap of 0.05
+        ("other", "validity", 0.90, 0.91),
+        ("io", "uniqueness", 0.990, 0.991),
+        ("arch2vec", "uniqueness", 0.985, 0.986),  # beyond the intervals, but below 0.01
+        ("io", "adjacency", 0.95, math.nan),
+        ("arch2vec", "adjacency", 0.93, math.nan),  # one training: no interval is known
+    ]
+    metrics = pd.DataFrame(rows, columns=["model", "metric", "mean", "high"])
+    names = ["adjacency", "validity", "uniqueness"]
+    found = evaluation.gaps(metrics, ["io", "arch2vec"], names)
+    assert found["gap"].tolist() == pytest.approx([0.02, 0.05, 0.005])
+    assert found["apart"].tolist() == [True, False, False]
+    narrow = metrics.assign(high=metrics["mean"] + 0.02)
+    assert evaluation.gaps(narrow, ["io", "arch2vec"], names)["apart"].tolist() == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_last_epochs_are_those_of_each_model():
     rows = [("io", 1), ("io", 2), ("arch2vec", 1), ("arch2vec", 2), ("arch2vec", 3)]
     found = evaluation.last_epochs(pd.DataFrame(rows, columns=["model", "epoch"]))

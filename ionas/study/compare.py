@@ -53,7 +53,7 @@ LABELS_TEXT = (
     "above."
 )
 FAILED_TEXT = (
-    "Only cells with an accuracy above 0.8 are scored, but the samples hold cells below it, too: "
+    "Only cells above the accuracy threshold are scored, but the samples hold cells below it, too: "
     "those whose training failed. How many a small sample holds is luck. Pearson's r of the first "
     "training; of random cells the mean, lowest and highest of several draws, else the mean over "
     "regressor seeds, the same ones in all columns."
@@ -115,29 +115,57 @@ def judged_claims(run: RunFolder | None) -> pd.DataFrame:
     """What the paper says of Figure 5, with the test regrets of a run and a verdict.
 
     Two searches are the same if the 95 % intervals of their regret at the end overlap, and one is
-    worse if its interval lies above the other's; the end is that of the paper's budget or, if it
-    comes first, of the run's.
+    worse if its interval lies above the other's. A claim is reproduced if it holds in more than
+    half of the trainings.
 
     Returns
     -------
     DataFrame
-        `embedding`, `against`, `claim`; `here` and `there`, (mean, low, high) of both; `verdict`.
+        `embedding`, `against`, `claim`; `here` and `there`, (mean, low, high) of both, or of
+        several trainings the mean, least and largest mean; `holds`, in how many of `trainings`;
+        `verdict`.
     """
     claims = paper_claims()
-    path = _curves(run) if run else None
-    if path is None:
-        return claims.assign(here=None, there=None, verdict=NOT_RUN)
-    curves = pd.read_parquet(path)
-    within = curves["time"] <= claims.attrs["budget"] * (1 + OVERLAP)
-    final = search.final_regret(curves[~curves["shifted"] & within])
+    finals = _final_regrets(run, claims.attrs["budget"]) if run else []
+    if not finals:
+        return claims.assign(here=None, there=None, holds=0, trainings=0, verdict=NOT_RUN)
     rows = []
     for claim in claims.itertuples():
         test = {"same": search.alike, "worse": search.above}[claim.claim]
-        holds = bool(test(final, [claim.embedding], claim.against))
-        regrets = [tuple(final.loc[name]) for name in (claim.embedding, claim.against)]
-        rows.append((*regrets, REPRODUCED if holds else NOT_REPRODUCED))
-    here, there, verdict = zip(*rows, strict=True)
-    return claims.assign(here=here, there=there, verdict=verdict)
+        holds = sum(bool(test(final, [claim.embedding], claim.against)) for final in finals)
+        regrets = [_over_trainings(finals, name) for name in (claim.embedding, claim.against)]
+        rows.append((*regrets, holds, REPRODUCED if 2 * holds > len(finals) else NOT_REPRODUCED))
+    here, there, held, verdict = zip(*rows, strict=True)
+    return claims.assign(here=here, there=there, holds=held, trainings=len(finals), verdict=verdict)
+
+
+def _final_regrets(run: RunFolder, budget: float) -> list[pd.DataFrame]:
+    """Final regrets of each training, as `search.final_regret` has them.
+
+    The end is that of the run's budget; if the paper's comes first, that, of one training alone,
+    of which the curves are kept.
+    """
+    path, every = _curves(run), _artifact(run, "reinforce", "regrets.parquet")
+    if path is None:
+        return []
+    curves = pd.read_parquet(path)
+    curves = curves[~curves["shifted"]]
+    within = curves["time"] <= budget * (1 + OVERLAP)
+    if every is None or not within.all():
+        return [search.final_regret(curves[within])]
+    regrets = pd.read_parquet(every)
+    return [
+        rows.set_index("embedding")[["mean", "low", "high"]]
+        for _, rows in regrets.groupby("training")
+    ]
+
+
+def _over_trainings(finals: Sequence[pd.DataFrame], name: str) -> tuple[float, float, float]:
+    if len(finals) == 1:
+        mean, low, high = finals[0].loc[name]
+        return mean, low, high
+    means = [final.loc[name, "mean"] for final in finals]
+    return float(np.mean(means)), min(means), max(means)
 
 
 def run_values(run: RunFolder) -> pd.DataFrame:
@@ -415,7 +443,8 @@ def _claim_rows(claims: pd.DataFrame) -> list[list[str]]:
             ]
             shown = [" against ".join(regrets), f"{row.here[0] - row.there[0]:+.4f}"]
         pair = f"{LABELS[row.embedding]} against {LABELS[row.against]}"
-        rows.append([pair, f"{row.claim}", *shown, row.verdict])
+        holds = f" (holds in {row.holds} of {row.trainings})" if row.trainings > 1 else ""
+        rows.append([pair, row.claim, *shown, f"{row.verdict}{holds}"])
     return rows
 
 
