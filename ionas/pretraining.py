@@ -309,6 +309,9 @@ def image_tensors(validation: Images, test: Images) -> dict[str, Tensor]:
 def labeled_rows(split: pd.DataFrame, train: int = 0, validation: int = 0) -> pd.DataFrame:
     """Rows (index, hash, labeled) of the labeled cells of a split: train, then validation.
 
+    In each part in the order in which they were drawn, so that more networks begin with the same
+    ones as fewer.
+
     Parameters
     ----------
     split
@@ -329,7 +332,7 @@ def labeled_rows(split: pd.DataFrame, train: int = 0, validation: int = 0) -> pd
                 f"{part}_networks is {wanted}, but only {len(rows)} cells of the {part} part are "
                 f"labeled; ask for fewer or raise search_space.labeled_{part}"
             )
-        parts.append(rows[rows["rank"] < wanted] if wanted else rows)
+        parts.append(rows.sort_values("rank")[: wanted or None])
     return pd.concat(parts, ignore_index=True)[["index", "hash", "labeled"]]
 
 

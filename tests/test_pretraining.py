@@ -76,6 +76,7 @@ def test_labeled_rows_and_agreement_by_hand():
             "index": [0, 1, 2, 3],
             "hash": list("abcd"),
             "labeled": ["validation", "", "train", "train"],
+            "rank": [0, -1, 0, 1],
         }
     )
     rows = labeled_rows(split)
@@ -97,9 +98,9 @@ def test_the_networks_drawn_first_are_trained():
             "rank": [2, 1, -1, 0, 0, 1],
         }
     )
-    assert labeled_rows(split)["index"].tolist() == [0, 3, 5, 1, 4]
+    assert labeled_rows(split)["index"].tolist() == [3, 5, 0, 4, 1]
     assert labeled_rows(split, 2, 1)["index"].tolist() == [3, 5, 4]
-    assert labeled_rows(split, 0, 1)["index"].tolist() == [0, 3, 5, 4]
+    assert labeled_rows(split, 0, 1)["index"].tolist() == [3, 5, 0, 4]
     with pytest.raises(ValueError, match=r"train_networks is 4, but only 3 cells .*labeled_train"):
         labeled_rows(split, 4)
 
