@@ -340,9 +340,9 @@ def summary(networks: pd.DataFrame) -> pd.DataFrame:
     """Number of networks and mean, spread and range of their accuracies, by part of the split."""
     accuracies = ["train_accuracy", "validation_accuracy", "test_accuracy"]
     described = networks.groupby("labeled", sort=False)[accuracies].describe()
-    return described.stack(level=0, future_stack=True)[
-        ["count", "mean", "std", "min", "max"]
-    ].round(4)
+    columns = ["count", "mean", "std", "min", "max"]
+    table = described.stack(level=0, future_stack=True)[columns].round(4)
+    return table.astype({"count": int})
 
 
 def agreement(networks: pd.DataFrame, accuracy: np.ndarray) -> dict[str, float]:
