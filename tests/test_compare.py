@@ -1,6 +1,7 @@
 """The paper's values, the rule of the verdicts, and the page that shows both."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,15 @@ def test_claims_are_judged_at_the_papers_budget(publication: Publication) -> Non
     assert claims.loc["arch2vec", "here"] == pytest.approx((0.004, 0.0039, 0.0041))
 
 
+def test_what_did_not_run_takes_one_line(publication: Publication, tmp_path: Path) -> None:
+    less = Publication(tmp_path / "less", publication.record)
+    shutil.copytree(publication.path, less.path)
+    shutil.rmtree(less.path / "reinforce")
+    text = compare.beside_the_paper([publication, less])
+    assert text.count("**less (partial)**: not run.") == 2  # Figures 5 and 6
+    assert text.count("**less (partial)**\n") == len(ITEMS) - 1
+
+
 def test_claims_must_hold_in_most_trainings(publication: Publication) -> None:
     curves_path = publication.path / "reinforce" / "curves.parquet"
     final = compare._final_regrets(publication.run, 1e6)[0]
@@ -323,7 +333,7 @@ def test_claims_must_hold_in_most_trainings(publication: Publication) -> None:
 
 def test_the_page_gives_reasons_and_says_what_is_missing(publication: Publication) -> None:
     text = compare.beside_the_paper([publication])
-    assert "laptop (partial, without 04_output_features)" in text
+    assert "laptop is partial, without 04_output_features." in text
     assert "the images are CIFAR-10 (JPEG re-encoded)" in text
     assert "30,001 of the 423,624 cells have the validation accuracy" in text
     order = "vertices stand in another order than in the published file"

@@ -271,6 +271,11 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
         for item in items
     ]
     text.append(_table(["", *(name for name, _ in columns)], counts))
+    text += [
+        f"{publication.name} is partial, without {', '.join(publication.missing)}."
+        for publication in same
+        if publication.missing
+    ]
     for publication in same:
         if found := settings(publication):
             text.append(f"Settings of {title(publication)} that are not the paper's:\n\n{found}")
@@ -283,16 +288,17 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
     for item in items:
         text.append(f"### {item}\n\nIn the paper: {where(item)}.")
         for name, source in columns:
+            ran = _verdicts_of(item, values[name], claims[name]).ne(NOT_RUN).any()
             if len(columns) > 1:
-                text.append(f"**{name}**")
+                text.append(f"**{name}**" if ran else f"**{name}**: {NOT_RUN}.")
+                if not ran:
+                    continue
             rows = (
                 _claim_rows(claims[name])
                 if item == CLAIMS
                 else _value_rows(values[name].query("item == @item"))
             )
-            head = name.partition(",")[0] + ")" * bool(source and source.missing)
-            text.append(_table(["", "Paper", head, "Difference", "Verdict"], rows))
-            ran = _verdicts_of(item, values[name], claims[name]).ne(NOT_RUN).any()
+            text.append(_table(["", "Paper", name, "Difference", "Verdict"], rows))
             if source and ran and (why := reasons(source, item)):
                 text.append(f"Differs from the paper: {why}.")
     return "\n\n".join(text)
@@ -363,10 +369,8 @@ def _scores(found: pd.DataFrame, model: str) -> list[str]:
 
 
 def title(publication: Publication) -> str:
-    """Name of a publication, with what it lacks."""
-    if not publication.missing:
-        return publication.name
-    return f"{publication.name} (partial, without {', '.join(publication.missing)})"
+    """Name of a publication, and whether it is partial."""
+    return publication.name + " (partial)" * bool(publication.missing)
 
 
 def _apart(low: float, high: float, other_low: float, other_high: float) -> bool:
