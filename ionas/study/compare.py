@@ -58,6 +58,7 @@ FAILED_TEXT = (
     "training; of random cells the mean, lowest and highest of several draws, else the mean over "
     "regressor seeds, the same ones in all columns."
 )
+ZERO = "a number of networks or images of 0 is all of them"
 OVERLAP = 1e-9  # intervals that touch in a rounded number overlap
 
 
@@ -278,7 +279,9 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
     ]
     for publication in same:
         if found := settings(publication):
-            text.append(f"Settings of {title(publication)} that are not the paper's:\n\n{found}")
+            text.append(
+                f"Settings of {title(publication)} that are not the paper's ({ZERO}):\n\n{found}"
+            )
     if same:
         judged = [(publication, values[title(publication)]) for publication in same]
         text.append(f"### Labels\n\n{LABELS_TEXT}\n\n{labels_beside_flatten(judged)}")
