@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from ionas.images import Images
-from ionas.networks import Network
+from ionas.networks import CPU_BATCH, Network
 
 
 def targets(
@@ -127,7 +127,7 @@ def network_targets(
     images
         I images, not augmented.
     top_k, batch_size, device
-        Contributions kept, images in a batch (on a CPU at most 64, which fit the cache of a core),
+        Contributions kept, images in a batch (on a CPU at most `networks.CPU_BATCH`),
         device of the computation.
     ordered
         See `targets`.
@@ -147,7 +147,7 @@ def network_targets(
         raise ValueError("there are no images: the IO dataset needs at least one")
     here = images.to(device)
     if torch.device(device).type == "cpu":
-        batch_size = min(batch_size, 64)
+        batch_size = min(batch_size, CPU_BATCH)
     rows: list[np.ndarray] = []
     for network in networks:
         network = network.to(device).eval()

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell
 
+CPU_BATCH = 64  # images whose values fit the cache of a core, where nothing is trained
+
 
 class Network(nn.Module):
     """The network of one cell.

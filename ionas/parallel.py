@@ -68,10 +68,7 @@ def run(
     for position, result in completed(function, calls, jobs, description, unit):
         results[missing[position]] = result
         if paths:
-            path = paths[missing[position]]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(pickle.dumps(result))
-            temporary.replace(path)
+            write(paths[missing[position]], pickle.dumps(result))
     return [results[index] for index in range(len(items))]
 
 
@@ -144,9 +141,7 @@ def progress(total: int, description: str, unit: str = "it") -> Iterator[Callabl
 
     def report() -> None:
         text = json.dumps({"description": description, "done": done, "total": total})
-        temporary = Path(f"{target}.{os.getpid()}.tmp")
-        temporary.write_text(text)
-        temporary.replace(target)
+        write(Path(target), text.encode())
 
     with tqdm(
         total=total, desc=description, unit=unit, disable=bool(target), file=sys.stderr
@@ -162,6 +157,13 @@ def progress(total: int, description: str, unit: str = "it") -> Iterator[Callabl
         yield advance
 
 
+def write(path: Path, content: bytes) -> None:
+    """Write a file such that it is complete or absent, at whatever point the process is killed."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Hold torch to one thread, and give the others back afterwards."""
@@ -175,7 +177,8 @@ def one_thread() -> Iterator[None]:
 
 def _keys(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[str]:
     """Hashes of calls by what they compute; an argument that several share is hashed once."""
-    hashes = {id(value): joblib.hash(value) for item in items for value in item}
+    once = {id(value): value for item in items for value in item}
+    hashes = {key: joblib.hash(value) for key, value in once.items()}
     name = f"{function.__module__}.{function.__qualname__}"
     return [joblib.hash([name, *(hashes[id(value)] for value in item)]) for item in items]
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from ionas import parallel
 from ionas.cells import Cell, CellSet
 from ionas.images import Images, ImageSet, augment
-from ionas.networks import Network, count_parameters
+from ionas.networks import CPU_BATCH, Network, count_parameters
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def accuracy(network: nn.Module, images: Images, device: str = "cpu") -> float:
 @torch.inference_mode()
 def predict(network: nn.Module, images: Images, device: str = "cpu") -> Tensor:
     """Logits of all images, (N, classes) on the CPU."""
-    size = 64 if torch.device(device).type == "cpu" else 512  # fits a core's cache; fills a GPU
+    size = CPU_BATCH if torch.device(device).type == "cpu" else 512
     return torch.cat([network(batch.to(device)).cpu() for batch in images.pixels.split(size)])
 
 
@@ -174,8 +173,8 @@ def train_networks(
     results = parallel.completed(_train_for_file, items, jobs, "training networks", "network")
     for index, (network, seconds) in results:
         path, timing = _paths(folder, missing[index])
-        _replace(timing, json.dumps({"seconds": seconds}).encode())
-        _replace(path, network)
+        parallel.write(timing, json.dumps({"seconds": seconds}).encode())
+        parallel.write(path, network)
     trained = {cell.hash: _read(folder, cell, key) for cell in here}
     metrics = [
         {"hash": cell.hash, **known[cell.hash], "published": True}
@@ -421,9 +420,3 @@ def _read(folder: Path, cell: Cell, key: str) -> tuple[dict, dict]:
     if about["key"] != key:
         raise ValueError(f"{path} was trained with {about['key']}, not with {key}; remove it")
     return about["metrics"], json.loads(timing.read_text())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -20,12 +20,11 @@ from ionas.study import book, execute, publish, restore
 from ionas.study import run as runner
 from ionas.study.facts import about, images_title, nearest_profile
 from ionas.study.folders import RECORD, RunFolder, project_root, read_json, write_json
-from ionas.study.parameters import STAGES, InvalidParameters, resolve
+from ionas.study.parameters import FIRST, STAGES, InvalidParameters, resolve
 from ionas.study.provenance import file_hash, json_hash
 from ionas.table import embedded
 
 pytestmark = pytest.mark.slow
-FIRST = restore.RESTORED
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ionas.plots import MODEL_LABELS
 from ionas.study import execute
 from ionas.study.facts import differences, images_title
 from ionas.study.folders import RunFolder
-from ionas.study.parameters import STAGES, resolve
+from ionas.study.parameters import FIRST, STAGES, resolve
 from ionas.study.publish import Publication
 
 NASBENCH101_CELLS = 423_624
@@ -28,7 +28,6 @@ REPRODUCED, SAME_ORDER, NOT_REPRODUCED, NOT_RUN = VERDICTS = (
     "not run",
 )
 CLAIMS = "Figure 5"
-FIRST = ("search_space", "pretraining", "io_dataset")
 ON_ORDER = ("Table 4", "Table 6", "Table 7", "Figure 5")  # these rest on the order of vertices
 RESTS_ON = {  # the notebooks whose data and settings decide an item
     "Table 2": FIRST,
@@ -58,7 +57,6 @@ FAILED_TEXT = (
     "training; of random cells the mean, lowest and highest of several draws, else the mean over "
     "regressor seeds, the same ones in all columns."
 )
-ZERO = "a number of networks or images of 0 is all of them"
 OVERLAP = 1e-9  # intervals that touch in a rounded number overlap
 
 
@@ -280,7 +278,8 @@ def beside_the_paper(publications: Sequence[Publication]) -> str:
     for publication in same:
         if found := settings(publication):
             text.append(
-                f"Settings of {title(publication)} that are not the paper's ({ZERO}):\n\n{found}"
+                f"Settings of {title(publication)} that are not the paper's (a number of networks "
+                f"or images of 0 is all of them):\n\n{found}"
             )
     if same:
         judged = [(publication, values[title(publication)]) for publication in same]

@@ -113,13 +113,22 @@ def differences(run: RunFolder, profile: str) -> dict[str, dict[str, tuple[Any, 
 
     Where the data come from, the number of processes and the device do not count.
     """
-    found, free = {}, ("images", *DATA, *provenance.NOT_INPUTS)
+    found = {}
     for stage, parameters in resolve(profile).items():
         here = (run.manifest(stage) or {}).get("parameters", {})
-        there = parameters.model_dump(mode="json")
-        found[stage] = {
-            name: (here[name], value)
-            for name, value in there.items()
-            if name in here and here[name] != value and name not in free
-        }
+        found[stage] = changed(here, parameters.model_dump(mode="json"))
+        found[stage].pop("images", None)
     return found
+
+
+def changed(here: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Parameters of a stage that two runs both have, with other values: name -> both.
+
+    Where the data come from, the number of processes and the device do not count.
+    """
+    free = (*DATA, *provenance.NOT_INPUTS)
+    return {
+        name: (here[name], value)
+        for name, value in there.items()
+        if name in here and here[name] != value and name not in free
+    }

@@ -133,6 +133,7 @@ class Pretraining(Parameters):
     def _check_published(self, others: Mapping[str, Parameters]) -> None:
         """Look whether the publication is whole, of the same parameters, and of fewer networks."""
         from ionas.study import publish
+        from ionas.study.facts import changed
 
         folder = find_publication(self.published)
         if folder is None:
@@ -142,19 +143,19 @@ class Pretraining(Parameters):
             )
         publication = publish.read(folder)
         wanted = dict(others, pretraining=self)
-        for stage, free in (
-            ("search_space", ("table",)),
-            ("pretraining", ("images_path", "published", *STAGES["pretraining"].counts)),
-            ("io_dataset", ("batch_size", "seed", "validation_share")),
-        ):
+        free = {  # what does not decide the targets of a network
+            "pretraining": STAGES["pretraining"].counts,
+            "io_dataset": ("batch_size", "seed", "validation_share"),
+        }
+        for stage in FIRST:
             manifest = publication.run.manifest(stage)
             if manifest is None:
                 raise ValueError(f"{folder} has no {STAGES[stage].stem}: nothing to go on from")
             here = wanted[stage].model_dump(mode="json") if stage in wanted else {}
-            for name, value in manifest["parameters"].items():
-                if name not in ("run", "jobs", "device", *free) and here.get(name, value) != value:
+            for name, (value, there) in changed(here, manifest["parameters"]).items():
+                if name not in free.get(stage, ()):
                     raise ValueError(
-                        f"{stage}.{name} is {here[name]!r}, but {value!r} in {folder}, whose "
+                        f"{stage}.{name} is {value!r}, but {there!r} in {folder}, whose "
                         "networks can be used only with the same; or leave published out"
                     )
         if "published_order" not in publication.record["table"]:
@@ -406,6 +407,9 @@ STAGES: dict[str, Notebook] = {
         ),
     )
 }
+
+
+FIRST = ("search_space", "pretraining", "io_dataset")  # they make the IO dataset
 
 
 def find_stage(text: str, stages: Mapping[str, Notebook] = STAGES) -> Notebook:

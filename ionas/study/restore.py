@@ -18,9 +18,16 @@ from ionas.images import load_images, subset
 from ionas.pretraining import image_tensors
 from ionas.study import provenance
 from ionas.study import run as runner
-from ionas.study.facts import DATA, cells_hash, images_title
+from ionas.study.facts import cells_hash, changed, images_title
 from ionas.study.folders import RunFolder, project_root, read_json, runs_folder, write_json
-from ionas.study.parameters import STAGES, InvalidParameters, Parameters, parse_overrides, resolve
+from ionas.study.parameters import (
+    FIRST,
+    STAGES,
+    InvalidParameters,
+    Parameters,
+    parse_overrides,
+    resolve,
+)
 from ionas.study.publish import (
     SPLIT,
     TARGETS,
@@ -29,8 +36,6 @@ from ionas.study.publish import (
     read,
 )
 from ionas.table import load_table
-
-RESTORED = ("search_space", "pretraining", "io_dataset")
 
 
 def restore(source: Path, overrides: Sequence[str] = (), name: str = "") -> tuple[str, str]:
@@ -62,18 +67,18 @@ def restore(source: Path, overrides: Sequence[str] = (), name: str = "") -> tupl
     """
     publication = read(source)
     published_run = publication.run
-    lacking = [STAGES[stage].stem for stage in RESTORED if not published_run.manifest(stage)]
+    lacking = [STAGES[stage].stem for stage in FIRST if not published_run.manifest(stage)]
     if lacking:
         raise PublicationError(f"{source} lacks {', '.join(lacking)}: nothing can start from it")
     profile = source / "params.yaml"
     parameters = resolve(str(profile), parse_overrides(overrides), name or publication.name)
-    for stage in RESTORED:
+    for stage in FIRST:
         _check_parameters(published_run, stage, parameters[stage])
     target = RunFolder(runs_folder() / (name or publication.name))
     study = runner.Study(STAGES, project_root() / "notebooks", target)
     with runner.lock(target):
-        runner.recover(target, RESTORED)
-        for stage in RESTORED:
+        runner.recover(target, FIRST)
+        for stage in FIRST:
             manifest = target.manifest(stage)
             inputs = runner.inputs_of(study, stage, parameters[stage])
             if manifest is not None:
@@ -95,20 +100,16 @@ def restore(source: Path, overrides: Sequence[str] = (), name: str = "") -> tupl
 
 def _check_parameters(published_run: RunFolder, stage: str, parameters: Parameters) -> None:
     there = (published_run.manifest(stage) or {})["parameters"]
-    here = parameters.model_dump(mode="json")
-    free = (*DATA, *provenance.NOT_INPUTS)
-    for name, value in there.items():
-        if name not in free and here.get(name) != value:
-            mend = "leave it, or run the whole study without --from"
-            if name in STAGES["pretraining"].counts:
-                mend = (
-                    "to train more networks beside those of the publication, name it with "
-                    "pretraining.published, without --from"
-                )
-            raise InvalidParameters(
-                f"{stage}.{name} is {value!r} in the publication, and {stage} is not run again; "
-                f"{mend}"
+    for name, (_, value) in changed(parameters.model_dump(mode="json"), there).items():
+        mend = "leave it, or run the whole study without --from"
+        if name in STAGES[stage].counts:
+            mend = (
+                "to train more networks beside those of the publication, name it with "
+                "pretraining.published, without --from"
             )
+        raise InvalidParameters(
+            f"{stage}.{name} is {value!r} in the publication, and {stage} is not run again; {mend}"
+        )
 
 
 def _restore_stage(
