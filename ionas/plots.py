@@ -473,11 +473,13 @@ def image_row(pixels: Any, labels: Any, classes: Sequence[str]) -> Figure:
     pixels, labels = np.asarray(pixels), np.asarray(labels)
     shown = [k for k in range(len(classes)) if (labels == k).any()]
     figure, axes = plt.subplots(1, len(shown), figsize=(WIDTH, 1.1), squeeze=False)
+    longest = max(len(classes[k]) for k in shown)
+    size = min(10, max(6, 105 * WIDTH / len(shown) / longest))  # names do not meet
     for ax, k in zip(axes[0], shown, strict=True):
         image = pixels[np.argmax(labels == k)].transpose(1, 2, 0)
         low, high = image.min(), image.max()
         ax.imshow((image - low) / max(high - low, 1e-9), cmap="gray_r")
-        ax.set_title(classes[k], loc="center", fontsize=10, fontweight="normal")
+        ax.set_title(classes[k], loc="center", fontsize=size, fontweight="normal")
         ax.set_axis_off()
     return figure
 

@@ -116,6 +116,15 @@ def test_times_are_those_of_the_run(small_run: RunFolder) -> None:
     assert f"**{2 * len(STAGES)}**" in text
 
 
+def test_a_notebook_that_went_on_is_said_to_have(small_run: RunFolder) -> None:
+    path = small_run.stage("pretraining") / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "continued": True}))
+    text = book.fill("<!-- times of the run -->", small_run, {})
+    assert "| {doc}`../notebooks/02_pretraining` (going on with what was there) | 2 | 100 |" in text
+    about = book.fill("<!-- about the run -->", small_run, {})
+    assert "02_pretraining (2 s, going on with what was there), 03_io_dataset (2 s)" in about
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

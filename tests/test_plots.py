@@ -1,4 +1,6 @@
-"""What the charts of notebooks 3 and 4 show, at the sizes where they change."""
+"""What the charts of notebooks 2 to 4 show, at the sizes where they change."""
+
+from itertools import pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -13,6 +15,15 @@ def close_figures():
     mpl.use("agg")
     yield
     plt.close("all")
+
+
+def test_names_of_classes_do_not_meet():
+    names = ["airplane", "automobile", *["horse"] * 8]
+    figure = plots.image_row(np.random.default_rng(0).random((10, 3, 8, 8)), np.arange(10), names)
+    figure.canvas.draw()
+    boxes = [ax.title.get_window_extent() for ax in figure.axes]
+    gaps = [right.x0 - left.x1 for left, right in pairwise(boxes)]
+    assert min(gaps) > 2
 
 
 @pytest.mark.parametrize(("count", "scale"), [(33, "linear"), (513, "log")])

@@ -312,6 +312,10 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_was(
     assert fake.artifacts()["third/sum.json"] == b"21"
     final = fake.folder.stage("first") / "numbers" / "0.json"
     assert final.stat().st_mtime_ns == written
+    continued = {
+        name: fake.folder.manifest(name)["continued"] for name in ("first", "second", "third")
+    }
+    assert continued == {"first": True, "second": False, "third": False}
 
 
 def test_partial_results_of_other_parameters_are_not_used(fake: Fake) -> None:
@@ -332,6 +336,7 @@ def test_a_larger_count_goes_on_with_what_was_made(fake: Fake) -> None:
     now = {name: (numbers / f"{name}.json").stat().st_mtime_ns for name in (0, 1, 2)}
     assert [name for name in now if now[name] != written[name]] == [1]
     assert sorted(path.stem for path in numbers.iterdir()) == list("01234")
+    assert fake.folder.manifest("first")["continued"]
 
 
 def test_a_larger_count_goes_on_with_what_a_killed_run_made(fake: Fake) -> None:

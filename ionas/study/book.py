@@ -330,7 +330,10 @@ def _times(run: RunFolder) -> str:
         seconds, memory = manifest["wall_time_s"], manifest["peak_memory_mb"]
         total += seconds
         machines.add(f"{manifest['machine']}, device {manifest['device']}")
-        lines.append(f"| {{doc}}`../notebooks/{stage.stem}` | {seconds:.0f} | {memory:.0f} |")
+        going_on = " (going on with what was there)" * manifest.get("continued", False)
+        lines.append(
+            f"| {{doc}}`../notebooks/{stage.stem}`{going_on} | {seconds:.0f} | {memory:.0f} |"
+        )
     lines.append(f"| **all, one after the other** | **{total:.0f}** | |")
     return "\n".join(lines) + f"\n\nMachine: {'; '.join(sorted(machines))}."
 

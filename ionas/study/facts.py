@@ -32,6 +32,7 @@ def about(run: RunFolder) -> str:
     taken = Path(trained.get("published", "")).name
     ran = [
         f"{STAGES[stage].stem} ({duration(m['wall_time_s'])}"
+        + ", going on with what was there" * m.get("continued", False)
         + (f", restored from {m['restored']['name']})" if "restored" in m else ")")
         for stage, m in manifests.items()
     ]

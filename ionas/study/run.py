@@ -84,6 +84,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     inputs: dict[str, Any]
     log: IO[bytes]
+    continued: bool  # whether it goes on with what an earlier, stopped or smaller, run of it made
     started: float = field(default_factory=time.monotonic)
 
 
@@ -312,6 +313,7 @@ def _launch(
         for key, value in parameters.model_dump(mode="json").items()
         if value != type(parameters).model_fields[key].get_default(call_default_factory=True)
     }
+    continued = any(path.is_file() for path in folder.glob("*/*"))
     log = (folder / "log.txt").open("wb")
     process = subprocess.Popen(
         [
@@ -331,7 +333,7 @@ def _launch(
         stderr=subprocess.STDOUT,
         start_new_session=True,  # ctrl-C reaches this process alone, which then stops the others
     )
-    return _Running(name, process, inputs, log)
+    return _Running(name, process, inputs, log, continued)
 
 
 def _carry_over(study: Study, name: str, inputs: Mapping[str, Any]) -> None:
@@ -380,6 +382,7 @@ def _collect(study: Study, job: _Running) -> str:
         "inputs": job.inputs,
         "notebook": {"executed.ipynb": {"sha256": provenance.file_hash(path)}},
         "wall_time_s": round(time.monotonic() - job.started, 3),
+        "continued": job.continued,
     }
     for leftover in ("stage.json", "log.txt", ".progress.json"):
         (folder / leftover).unlink(missing_ok=True)
