@@ -1,5 +1,6 @@
 """Running notebooks: what is up to date, failures, kills; on three fake notebooks and the study."""
 
+import dataclasses
 import io
 import json
 import os
@@ -242,6 +243,22 @@ def test_a_notebook_alone_needs_what_it_reads(fake: Fake) -> None:
     (fake.folder.stage("first") / "numbers" / "0.json").write_text("9")
     with pytest.raises(runner.RunError, match=r"0\.json has changed .* --only 01"):
         fake.run("second.factor=5", only=["02_second"])
+
+
+def test_results_that_do_not_belong_together_are_not_read(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = dataclasses.replace(fake_study.STAGES["third"], upstream=("first", "second"))
+    monkeypatch.setitem(fake_study.STAGES, "third", both)
+    good = fake.artifacts()["third/sum.json"]
+    refused = "third reads second, which was made from other results of first .*--only 02"
+    with pytest.raises(runner.RunError, match=refused):
+        fake.run("first.seed=7", only=["01", "03"])
+    assert fake.artifacts()["third/sum.json"] == good
+    with pytest.raises(runner.RunError, match=refused):
+        fake.run("first.seed=7", "third.extra=[4]", only=["03"])
+    assert ran(fake.run("first.seed=7", only=["02", "03"])) == ["second", "third"]
+    assert fake.artifacts()["third/sum.json"] == b"21"
 
 
 def test_two_processes_cannot_write_one_run(fake: Fake) -> None:

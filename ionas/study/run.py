@@ -248,6 +248,7 @@ def _run_all(
                     inputs = inputs_of(study, name, parameters[name])
                     why = "--force" if force else _why(study, name, inputs, progress)
                     if why:
+                        _check_together(study, name, chosen, command, ended=True)
                         running[name] = _launch(study, name, parameters[name], inputs, force)
                         _show_start(study, running[name], why, progress)
                     else:
@@ -478,6 +479,31 @@ def _check_upstream(study: Study, chosen: Sequence[str], command: str) -> None:
             folder = study.run.stage(stage)
             if broken := provenance.damaged(folder, manifest["outputs"]):
                 raise RunError(f"{DamagedArtifact(folder / broken[0])}; {again}")
+        _check_together(study, name, chosen, command)
+
+
+def _check_together(
+    study: Study, name: str, chosen: Sequence[str], command: str, ended: bool = False
+) -> None:
+    """Refuse to run a stage on results that do not belong together.
+
+    What it reads and is not among those to run must have been made from the results that are there
+    now, not from earlier ones. The results of stages to run count once those have `ended`.
+    """
+    for stage in study.stages[name].upstream:
+        manifest = study.run.manifest(stage) or {}
+        if stage in chosen or "restored" in manifest or "inputs" not in manifest:
+            continue
+        for source, before in manifest["inputs"]["upstream"].items():
+            now = study.run.manifest(source)
+            if now is None or (source in chosen and not ended):
+                continue
+            if provenance.artifact_hash(now["outputs"]) != before:
+                raise RunError(
+                    f"{name} reads {stage}, which was made from other results of {source} than are "
+                    f"there now; run it again with: {_without_only(command)} "
+                    f"--only {study.stages[stage].number}"
+                )
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
