@@ -491,8 +491,8 @@ def _check_together(
     now, not from earlier ones. The results of stages to run count once those have `ended`.
     """
     for stage in study.stages[name].upstream:
-        manifest = study.run.manifest(stage) or {}
-        if stage in chosen or "restored" in manifest or "inputs" not in manifest:
+        manifest = study.run.manifest(stage)
+        if stage in chosen or manifest is None or "restored" in manifest:
             continue
         for source, before in manifest["inputs"]["upstream"].items():
             now = study.run.manifest(source)
