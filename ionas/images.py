@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +66,23 @@ class ImageSet:
         """Colour channels of an image."""
         return self.train.pixels.shape[1]
 
+    @property
+    def black(self) -> Tensor:
+        """(C,) the value that a black pixel is scaled to."""
+        return -torch.tensor(self.mean) / torch.tensor(self.std)
+
 
 def load_images(
-    source: str = "digits", path: str = "", validation_size: int = 297, train_size: int = 0
+    source: str = "digits",
+    path: str = "",
+    validation_size: int = 297,
+    train_size: int = 0,
+    augmented: bool = False,
 ) -> ImageSet:
-    """Load a data set and hold out the last images of its train part for validation (METHOD 3).
+    """Load a data set and hold out random images of its train part for validation (METHOD 3).
+
+    The train part is put into a random order that is the same for every size; the images at its
+    end are held out.
 
     Parameters
     ----------
@@ -79,14 +91,17 @@ def load_images(
         `cifar10`: the files that torchvision keeps under `path`, scaled by the published mean and
         standard deviation of CIFAR-10.
         `folder`: `path`, a folder or a ZIP file, holds `train/` and `test/`, each with one folder
-        of images per class. They are put in a random order that depends on their names alone, made
-        RGB, and scaled by the mean and standard deviation of the train part.
+        of images per class. They are made RGB, and scaled by the mean and standard deviation of
+        the train part.
     path
         Folder or ZIP file of the data; unused for digits.
     validation_size
         Images held out from the end of the train part.
     train_size
         Train images kept, from the start; 0 keeps all. Others are not even decoded.
+    augmented
+        Whether the networks are trained on augmented images. The authors' held-out images are
+        augmented then, too: once, and the same for every network.
 
     Raises
     ------
@@ -122,7 +137,7 @@ def load_images(
             scaled[start : start + 1024] = piece
         return Images(torch.from_numpy(scaled), torch.from_numpy(targets.astype(np.int64)))
 
-    return ImageSet(
+    loaded = ImageSet(
         name=source if source != "folder" else Path(path).stem,
         train=part(pixels[train], labels[train]),
         validation=part(pixels[held_out], labels[held_out]),
@@ -131,6 +146,11 @@ def load_images(
         mean=mean,
         std=std,
     )
+    if not augmented:
+        return loaded
+    plain = loaded.validation
+    once = augment(plain.pixels, torch.Generator().manual_seed(0), loaded.black)
+    return replace(loaded, validation=Images(once, plain.labels))
 
 
 def check_source(source: str, path: str = "") -> None:
@@ -162,19 +182,31 @@ def check_source(source: str, path: str = "") -> None:
         _look(folder)
 
 
-def augment(pixels: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """Crop each image at random from its zero-padded self and flip half of them (Table 1).
+def augment(
+    pixels: Tensor, generator: torch.Generator, black: Tensor, padding: int = 4
+) -> Tensor:
+    """Crop each image at random from itself in a black frame, and flip half of them (Table 1).
 
-    `pixels` is (B, C, H, W) and so is the result; `generator` is on the CPU.
+    Parameters
+    ----------
+    pixels
+        (B, C, H, W); so is the result.
+    generator
+        On the CPU.
+    black
+        (C,) the value of black, see `ImageSet.black`: the authors pad before they normalise.
+    padding
+        Width of the frame in pixels.
     """
     count, _, height, width = pixels.shape
     rows = torch.randint(2 * padding + 1, (count, 1), generator=generator) + torch.arange(height)
     columns = torch.randint(2 * padding + 1, (count, 1), generator=generator) + torch.arange(width)
     flipped = torch.rand(count, 1, generator=generator) < 0.5
     columns = torch.where(flipped, columns.flip(1), columns)
-    padded = torch.nn.functional.pad(pixels, (padding,) * 4)
+    framed = black.to(pixels).repeat(count, height + 2 * padding, width + 2 * padding, 1)
+    framed[:, padding : padding + height, padding : padding + width] = pixels.permute(0, 2, 3, 1)
     image = torch.arange(count)[:, None, None]
-    crops = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
+    crops = framed[image, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
     return crops.permute(0, 3, 1, 2)
 
 
@@ -220,7 +252,7 @@ def _cifar10(path: Path, chosen: _Chosen) -> _Parts:
             f"images 'cifar10': the files in {path} are incomplete or damaged; remove them and get "
             f"them again with: ionas data fetch cifar10 {path}"
         ) from error
-    rows = chosen(len(train))
+    rows = np.random.default_rng(0).permutation(len(train))[chosen(len(train))]
     pixels, test_pixels = (data.data.transpose(0, 3, 1, 2) for data in (train, test))
     labels, test_labels = (np.array(data.targets) for data in (train, test))
     return pixels[rows], labels[rows], test_pixels, test_labels, tuple(train.classes)

@@ -6,7 +6,7 @@ order of the last layer's weights for the true class, and multiplied by them: th
 largest weights.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -234,12 +234,16 @@ def first_images(pixels: Tensor, labels: Tensor, count: int) -> Images:
     return Images(pixels, labels)[: count or len(labels)]
 
 
-def split_networks(
-    n_train: int, fraction: float = 0.1, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def split_networks(hashes: Sequence[str], fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """Split the train networks for the unseen images: a fraction for validation, the rest for test.
 
-    The fraction is rounded to whole networks, at least one on each side (paper: 61 of 608).
+    As in the authors' code, the first ones by hash are for validation (METHOD 3). The fraction is
+    rounded to whole networks, at least one on each side (paper: 61 of 608).
+
+    Parameters
+    ----------
+    hashes
+        Of the train networks.
 
     Returns
     -------
@@ -251,12 +255,13 @@ def split_networks(
     ValueError
         If there are fewer than two networks or the fraction is not between 0 and 1.
     """
-    if n_train < 2:
-        raise ValueError(f"{n_train} train networks cannot be split in two; label at least two")
+    count = len(hashes)
+    if count < 2:
+        raise ValueError(f"{count} train networks cannot be split in two; label at least two")
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction}; it must lie between 0 and 1")
-    size = min(max(round(fraction * n_train), 1), n_train - 1)
-    order = np.random.default_rng(seed).permutation(n_train)
+    size = min(max(round(fraction * count), 1), count - 1)
+    order = np.argsort(np.asarray(hashes), kind="stable")
     return np.sort(order[:size]), np.sort(order[size:])
 
 

@@ -98,7 +98,7 @@ def train_network(
     start = clock()
     losses = []
     for _ in range(recipe.epochs):
-        losses.append(_epoch(network, optimizer, train, recipe, generator))
+        losses.append(_epoch(network, optimizer, train, images.black, recipe, generator))
         schedule.step()
     loss_values = torch.stack(losses).tolist()  # waits for the device
     seconds = clock() - start
@@ -370,6 +370,7 @@ def _epoch(
     network: Network,
     optimizer: torch.optim.Optimizer,
     train: Images,
+    black: Tensor,
     recipe: Recipe,
     generator: torch.Generator,
 ) -> Tensor:
@@ -380,7 +381,7 @@ def _epoch(
         index = batch.to(train.labels.device)
         pixels = train.pixels[index]
         if recipe.augment:
-            pixels = augment(pixels, generator)
+            pixels = augment(pixels, generator, black)
         loss = nn.functional.cross_entropy(network(pixels), train.labels[index])
         optimizer.zero_grad()
         loss.backward()

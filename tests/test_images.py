@@ -63,14 +63,37 @@ def test_subset_is_seeded_sorted_and_bounded():
         subset(images, 21, seed=0)
 
 
-def test_augmentation_is_a_crop_and_a_flip_of_the_padded_image():
-    pixels = torch.rand(6, 3, 5, 5)
-    result = augment(pixels, torch.Generator().manual_seed(0), padding=2)
+def test_augmentation_is_a_crop_and_a_flip_of_the_image_in_a_black_frame():
+    pixels, black = torch.rand(6, 3, 5, 5), torch.tensor([-1.5, -2.0, -0.25])
+    result = augment(pixels, torch.Generator().manual_seed(0), black, padding=2)
     for image, original in zip(result, pixels, strict=True):
-        padded = functional.pad(original, [2])
+        channels = zip(original, black.tolist(), strict=True)
+        padded = torch.stack([functional.pad(part[None], [2], fill)[0] for part, fill in channels])
         crops = [functional.crop(padded, top, left, 5, 5) for top in range(5) for left in range(5)]
         crops += [functional.hflip(crop) for crop in crops]
         assert any(torch.equal(image, crop) for crop in crops)
+
+
+def test_a_black_image_stays_black_when_augmented(folder):
+    """Padding comes before normalisation: a frame of the mean colour would show on a black image."""
+    Image.new("RGB", (8, 8)).save(folder / "test" / "cat" / "0.png")
+    images = load_images("folder", str(folder), validation_size=4)
+    dark = [image for image in images.test.pixels if image.flatten(1).std(1).max() == 0]
+    assert len(dark) == 1
+    result = augment(dark[0][None], torch.Generator().manual_seed(1), images.black)
+    assert torch.allclose(result, dark[0].expand_as(result))
+
+
+def test_held_out_images_are_augmented_once_if_the_networks_are_trained_so(folder):
+    plain, first, second = (
+        load_images("folder", str(folder), validation_size=4, augmented=augmented)
+        for augmented in (False, True, True)
+    )
+    assert torch.equal(first.validation.pixels, second.validation.pixels)
+    assert not torch.equal(first.validation.pixels, plain.validation.pixels)
+    assert torch.equal(first.validation.labels, plain.validation.labels)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(first, part).pixels, getattr(plain, part).pixels)
 
 
 @pytest.fixture

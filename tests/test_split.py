@@ -1,6 +1,7 @@
 """The split of the cells."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ionas.split import split_cells
@@ -31,7 +32,44 @@ def test_more_labels_keep_those_there_were():
 def test_seed_decides():
     one, two = (split_cells(HASHES, 10, 5, seed=seed) for seed in (1, 2))
     assert one.equals(split_cells(HASHES, 10, 5, seed=1))
-    assert not one["part"].equals(two["part"])
+    assert one["part"].equals(two["part"])
+    assert not one["labeled"].equals(two["labeled"])
+
+
+def test_by_hand():
+    """Of ten cells the nine of least hashes train; both draws as by the legacy functions."""
+    hashes = np.array([f"{k:032x}" for k in (3, 1, 4, 15, 9, 2, 6, 5, 35, 8)])
+    frame = split_cells(hashes, 2, 1, 0.1, seed=1)
+    assert list(np.flatnonzero(frame["part"] == "validation")) == [8]
+    ascending = np.argsort([int(name, 16) for name in hashes])
+    np.random.seed(1)  # noqa: NPY002
+    train = np.random.permutation(ascending[:9])  # noqa: NPY002
+    chosen = np.random.RandomState(1).choice(train, 2, replace=False)  # noqa: NPY002
+    labeled = frame[frame["labeled"] == "train"].sort_values("rank")
+    assert list(labeled["index"]) == list(chosen)
+
+
+def test_the_order_of_the_table_does_not_matter():
+    shuffled = np.random.default_rng(3).permutation(HASHES)
+    there, here = (split_cells(h, 12, 4, seed=3).set_index("hash") for h in (HASHES, shuffled))
+    assert there.drop(columns="index").equals(here.drop(columns="index").loc[there.index])
+
+
+@pytest.mark.shared
+def test_the_labeled_cells_of_the_paper(shared_data):
+    """The statistics that the authors' notebook prints of its 608 networks."""
+    path = shared_data / "nasbench101.parquet"
+    frame = pd.read_parquet(path, columns=["hash", "test_accuracy"])
+    split = split_cells(frame["hash"].to_numpy(), 608, 77)
+    accuracy = frame["test_accuracy"][split["labeled"] == "train"]
+    assert len(accuracy) == 608
+    assert accuracy.mean() == pytest.approx(0.8988011, abs=5e-8)
+    assert accuracy.std(ddof=0) == pytest.approx(0.0465040, abs=5e-8)
+    assert accuracy.max() == pytest.approx(0.94047, abs=5e-6)
+    assert (accuracy <= 0.8).sum() == 7
+    assert (accuracy < 0.5).sum() == 1
+    validation = frame["test_accuracy"][split["labeled"] == "validation"]
+    assert (len(validation), (validation <= 0.8).sum()) == (77, 0)
 
 
 @pytest.mark.parametrize(("train", "validation"), [(181, 0), (0, 21)])

@@ -145,7 +145,7 @@ class Pretraining(Parameters):
         wanted = dict(others, pretraining=self)
         free = {  # what does not decide the targets of a network
             "pretraining": STAGES["pretraining"].counts,
-            "io_dataset": ("batch_size", "seed", "validation_share"),
+            "io_dataset": ("batch_size", "validation_share"),
         }
         for stage in FIRST:
             manifest = publication.run.manifest(stage)
@@ -174,7 +174,6 @@ class Pretraining(Parameters):
 class IODataset(Parameters):
     """03: outputs of the trained networks (paper: Table 2)."""
 
-    seed: int = Field(1, ge=0, description="seed of the split of the train networks")
     validation_images: int = Field(
         100, ge=0, description="first validation images used as inputs; 0 takes all"
     )

@@ -190,7 +190,9 @@ def _restore_pretraining(
     if path.is_file():
         return
     p = parameters
-    data = load_images(p.images, p.images_path, p.validation_images, p.train_images)
+    data = load_images(
+        p.images, p.images_path, p.validation_images, p.train_images, p.augment
+    )
     test = subset(data.test, p.test_images, p.seed)
     save_tensors(image_tensors(data.validation, test), path)
     manifest = publication.run.manifest("pretraining") or {}
