@@ -31,15 +31,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ionas import evaluation, nasbench101, parallel, prediction, pretraining, search, training
-from ionas.cells import CellSet, cell_tensors, enumerate_cells
-from ionas.evaluation import Labeled
+from ionas import parallel, pretraining
+from ionas.benchmark import tfrecord as nasbench101
+from ionas.benchmark.table import Table
+from ionas.book.parameters import nearest
+from ionas.book.provenance import peak_memory
+from ionas.embedding import metrics as evaluation
+from ionas.embedding import training
+from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.metrics import Labeled
 from ionas.images import Images, ImageSet
-from ionas.models.arch2vec import Arch2vec
 from ionas.parallel import one_thread
-from ionas.study.parameters import nearest
-from ionas.study.provenance import peak_memory
-from ionas.table import Table
+from ionas.space.cells import CellSet, cell_tensors, enumerate_cells
+from ionas.tasks import prediction
+from ionas.tasks import reinforce as search
 
 CELLS = 423_624
 SEARCHED = 30_001  # cells of the shared table with a validation accuracy and a training time

@@ -76,12 +76,12 @@ def run(
     ] = None,
 ) -> None:
     """Run the notebooks of which an input has changed."""
-    from ionas.study import run as runner
+    from ionas.book import run as runner
 
     _compute_on(backend, scheduler)
     try:
         if source:
-            from ionas.study.restore import restore
+            from ionas.book.restore import restore
 
             profile, name = restore(source, overrides or [], name)
         folder = runner.run(profile, overrides or [], only or [], name, jobs, force)
@@ -108,7 +108,7 @@ def params(
     from rich.table import Table
     from rich.text import Text
 
-    from ionas.study.parameters import STAGES, find_stage, resolve
+    from ionas.book.parameters import STAGES, find_stage, resolve
 
     try:
         chosen = [find_stage(notebook)] if notebook else STAGES.values()
@@ -136,10 +136,10 @@ def status(run: Annotated[str, typer.Argument(help="Folder in runs/.")] = "digit
     """Print what a run holds."""
     from rich.table import Table
 
-    from ionas.study.folders import RunFolder
-    from ionas.study.parameters import STAGES
-    from ionas.study.progress import duration
-    from ionas.study.provenance import damaged
+    from ionas.book.folders import RunFolder
+    from ionas.book.parameters import STAGES
+    from ionas.book.progress import duration
+    from ionas.book.provenance import damaged
 
     folder = RunFolder(_existing_run(run))
     table = Table("notebook", "results", "took", "memory", "device", "revision", **PLAIN)
@@ -173,8 +173,8 @@ def publish(
     ] = 2.0,
 ) -> None:
     """Write the small results of a run to results/, to be committed."""
-    from ionas.study import publish as publisher
-    from ionas.study.run import RunError
+    from ionas.book import publish as publisher
+    from ionas.book.run import RunError
 
     try:
         publication = publisher.read(publisher.publish(run, name, partial, limit))
@@ -192,8 +192,8 @@ def publish(
 @app.command()
 def compare() -> None:
     """Print the paper's figures beside those of every published run, as Markdown."""
-    from ionas.study.compare import beside_the_paper
-    from ionas.study.publish import published
+    from ionas.book.compare import beside_the_paper
+    from ionas.book.publish import published
 
     try:
         typer.echo(beside_the_paper(published()))
@@ -208,8 +208,8 @@ def book(
     ] = "digits",
 ) -> None:
     """Build the book from a run."""
-    from ionas.study import book as builder
-    from ionas.study.folders import find_publication
+    from ionas.book import html as builder
+    from ionas.book.folders import find_publication
 
     if find_publication(run) is None:
         _existing_run(run)
@@ -278,7 +278,7 @@ def benchmark_build(
     scheduler: Scheduler = "",
 ) -> None:
     """Train every small cell several times and write the table of results; goes on if killed."""
-    from ionas import benchmark
+    from ionas.benchmark import digits as benchmark
 
     _compute_on(backend, scheduler)
     budgets = epochs or (2, benchmark.RECIPE.epochs)
@@ -296,7 +296,7 @@ def benchmark_check(
     table: Annotated[str, typer.Argument(help="digits, or a .parquet or .csv file.")] = "digits",
 ) -> None:
     """Read a table and print what it holds and by how much its cells differ beyond noise."""
-    from ionas.table import load_table, signal
+    from ionas.benchmark.table import load_table, signal
 
     try:
         loaded = load_table(table)
@@ -319,7 +319,7 @@ def data_fetch(
     folder: Annotated[Path, typer.Argument(help="Where to put it.")],
 ) -> None:
     """Download a published data set and check it; goes on if stopped."""
-    from ionas import fetch
+    from ionas.benchmark import download as fetch
 
     try:
         found = fetch.fetch(name, folder)
@@ -347,7 +347,7 @@ def data_nasbench101(
     ] = False,
 ) -> None:
     """Make a table of NAS-Bench-101's TFRecord; every record, cell and hash is checked."""
-    from ionas import nasbench101
+    from ionas.benchmark import tfrecord as nasbench101
 
     try:
         table = nasbench101.convert(source, out, any_file)
@@ -368,7 +368,7 @@ def data_table(
     ] = None,
 ) -> None:
     """Check a table, print what it holds and for which parts of the study that is enough."""
-    from ionas.table import describe, load_table, uses
+    from ionas.benchmark.table import describe, load_table, uses
 
     try:
         table = load_table(source, dataset)
@@ -414,8 +414,8 @@ def _console() -> "Console":
 
 def _existing_run(name: str) -> Path:
     """Folder of a run, or the end of the command if there is none."""
-    from ionas.study.folders import runs_folder
-    from ionas.study.parameters import nearest
+    from ionas.book.folders import runs_folder
+    from ionas.book.parameters import nearest
 
     runs = runs_folder()
     folders = runs.iterdir() if runs.is_dir() else []

@@ -182,9 +182,7 @@ def check_source(source: str, path: str = "") -> None:
         _look(folder)
 
 
-def augment(
-    pixels: Tensor, generator: torch.Generator, black: Tensor, padding: int = 4
-) -> Tensor:
+def augment(pixels: Tensor, generator: torch.Generator, black: Tensor, padding: int = 4) -> Tensor:
     """Crop each image at random from itself in a black frame, and flip half of them (Table 1).
 
     Parameters

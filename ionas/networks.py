@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell
+from ionas.space.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell
 
 CPU_BATCH = 64  # images whose values fit the cache of a core, where nothing is trained
 

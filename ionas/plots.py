@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from ionas.cells import Cell
+    from ionas.space.cells import Cell
 
 WIDTH = 6.6  # inches: the width of a full-width figure
 INK = "#1f2933"  # text and axes

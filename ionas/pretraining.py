@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ionas import parallel
-from ionas.cells import Cell, CellSet
 from ionas.images import Images, ImageSet, augment
 from ionas.networks import CPU_BATCH, Network, count_parameters
+from ionas.space.cells import Cell, CellSet
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ def labeled_rows(split: pd.DataFrame, train: int = 0, validation: int = 0) -> pd
     Parameters
     ----------
     split
-        As `ionas.split.split_cells` makes it.
+        As `ionas.benchmark.split.split_cells` makes it.
     train, validation
         How many cells of each part, those of the first ranks; 0 takes all.
 

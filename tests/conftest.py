@@ -22,7 +22,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     runs = Path(given) if given else shared / "runs"
-    from ionas.study.run import run
+    from ionas.book.run import run
 
     with filelock.FileLock(shared / "runs.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("IONAS_RUNS", str(runs))

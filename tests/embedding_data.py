@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from ionas.cells import cell_tensors, enumerate_cells
-from ionas.evaluation import Labeled
-from ionas.training import MODELS, Data, Settings
+from ionas.embedding.metrics import Labeled
+from ionas.embedding.training import MODELS, Data, Settings
+from ionas.space.cells import cell_tensors, enumerate_cells
 
 SMALL = Settings(
     epochs=2,

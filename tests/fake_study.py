@@ -8,7 +8,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pydantic import Field
 
-from ionas.study.parameters import Notebook, Parameters
+from ionas.book.parameters import Notebook, Parameters
 
 
 class First(Parameters):
@@ -98,7 +98,7 @@ def write_notebooks(folder: Path) -> None:
         cells = [
             new_markdown_cell(f"# {name}", id="title"),
             new_code_cell(
-                "from fake_study import STAGES\nfrom ionas.study.stage import start", id="imports"
+                "from fake_study import STAGES\nfrom ionas.book.stage import start", id="imports"
             ),
             new_code_cell(
                 f"run: str = 'digits'\n{parameters}",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from ionas import analysis
+from ionas.tasks import clusters as analysis
 
 arrays = st.builds(
     lambda n, i, k, seed: np.random.default_rng(seed).normal(size=(n, i, k)).astype(np.float32),

@@ -7,11 +7,10 @@ import pytest
 import torch
 from embedding_data import SMALL, small_data
 
-from ionas import training
-from ionas.cells import cell_tensors, random_cells
-from ionas.models import arch2vec_gradient
-from ionas.models.arch2vec import Arch2vec, loss
-from ionas.training import Settings, build
+from ionas.embedding import arch2vec_gradient, training
+from ionas.embedding.arch2vec import Arch2vec, loss
+from ionas.embedding.training import Settings, build
+from ionas.space.cells import cell_tensors, random_cells
 
 
 def plain_step(vae, adjacency, operations, label_loss=None, weight=1.0):

@@ -7,10 +7,11 @@ import torch
 from embedding_data import SMALL
 from typer.testing import CliRunner
 
-from ionas import bench, nasbench101, pretraining
+from ionas import bench, pretraining
 from ionas.bench import Goal, Measured, Row, Seconds
-from ionas.cells import enumerate_cells
+from ionas.benchmark import tfrecord as nasbench101
 from ionas.cli import app
+from ionas.space.cells import enumerate_cells
 
 
 def test_a_row_is_measured_beside_its_goals():

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ionas import benchmark
-from ionas.cells import enumerate_cells
+from ionas.benchmark import digits as benchmark
+from ionas.benchmark.table import Table, embedded, signal
 from ionas.images import load_images
 from ionas.pretraining import Recipe
-from ionas.table import Table, embedded, signal
+from ionas.space.cells import enumerate_cells
 
 QUICK = Recipe(channels=4, epochs=2, batch_size=256)
 

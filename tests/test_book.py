@@ -15,10 +15,11 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ionas.study import book, execute, publish
-from ionas.study.folders import RunFolder, project_root, write_text
-from ionas.study.parameters import STAGES, find_stage, resolve
-from ionas.study.provenance import file_hash
+from ionas.book import execute, publish
+from ionas.book import html as book
+from ionas.book.folders import RunFolder, project_root, write_text
+from ionas.book.parameters import STAGES, find_stage, resolve
+from ionas.book.provenance import file_hash
 
 DRAWN = "chart => chart.querySelector('.main-svg')"
 WIDTHS = {"desktop": 1280, "phone": 390}
@@ -103,7 +104,7 @@ def test_what_is_glued_from_a_notebook_that_was_not_run_is_said(small_run: RunFo
 
 
 def test_the_page_of_the_benchmark_is_about_the_shipped_table(small_run: RunFolder) -> None:
-    from ionas.table import embedded, signal
+    from ionas.benchmark.table import embedded, signal
 
     table = embedded("digits")
     text = book.fill("<!-- digits: cells , --> <!-- digits: ratio .2f -->", small_run, {})

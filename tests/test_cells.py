@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ionas.cells import (
+from ionas.space.cells import (
     CONV1X1,
     CONV3X3,
     INNER,

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ionas import __version__
+from ionas.book.folders import project_root
+from ionas.book.parameters import STAGES, parse_overrides, resolve
 from ionas.cli import app, type_name
-from ionas.study.folders import project_root
-from ionas.study.parameters import STAGES, parse_overrides, resolve
 
 ROOT = project_root()
 PROSE = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]

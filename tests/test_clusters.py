@@ -17,10 +17,10 @@ import pytest
 from embedding_data import SMALL, of_all, small_data
 
 from ionas import parallel
-from ionas.cells import enumerate_cells
+from ionas.embedding.training import _history, train_all
 from ionas.images import load_images
 from ionas.pretraining import Recipe, train_networks
-from ionas.training import _history, train_all
+from ionas.space.cells import enumerate_cells
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from ionas.book import compare
+from ionas.book.compare import NOT_REPRODUCED, NOT_RUN, REPRODUCED, SAME_ORDER
+from ionas.book.folders import RECORD, project_root, write_json
+from ionas.book.parameters import STAGES, resolve
+from ionas.book.provenance import files_in, json_hash
+from ionas.book.publish import Publication, read
 from ionas.paper import ITEMS, paper_claims, paper_table, paper_values, where
-from ionas.study import compare
-from ionas.study.compare import NOT_REPRODUCED, NOT_RUN, REPRODUCED, SAME_ORDER
-from ionas.study.folders import RECORD, project_root, write_json
-from ionas.study.parameters import STAGES, resolve
-from ionas.study.provenance import files_in, json_hash
-from ionas.study.publish import Publication, read
 
 # --- the paper's values ----------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ def publication(tmp_path: Path) -> Publication:
 
 
 def file_hash(path: Path) -> str:
-    from ionas.study import provenance
+    from ionas.book import provenance
 
     return provenance.file_hash(path)
 

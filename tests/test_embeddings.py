@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from embedding_data import SMALL, small_data
 
-from ionas import evaluation
-from ionas.embeddings import EMBEDDINGS, extract, latent_matrix, project, shown_on_map
-from ionas.training import MODELS, train
+from ionas.embedding import metrics as evaluation
+from ionas.embedding.extract import EMBEDDINGS, extract, latent_matrix, project, shown_on_map
+from ionas.embedding.training import MODELS, train
 
 
 def test_both_methods_against_a_loop(monkeypatch):

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ionas import evaluation
-from ionas.cells import InvalidCell, cell_tensors, decode_cell, enumerate_cells
-from ionas.evaluation import Labeled
-from ionas.models.arch2vec import Arch2vec
-from ionas.training import build
+from ionas.embedding import metrics as evaluation
+from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.metrics import Labeled
+from ionas.embedding.training import build
+from ionas.space.cells import InvalidCell, cell_tensors, decode_cell, enumerate_cells
 
 
 def one_by_one(adjacency, operations):

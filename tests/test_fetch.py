@@ -19,11 +19,11 @@ import pytest
 from torchvision.datasets import CIFAR10
 from typer.testing import CliRunner
 
-from ionas import fetch
+from ionas.benchmark import download as fetch
+from ionas.benchmark.download import SOURCES, FetchError
+from ionas.benchmark.tfrecord import PUBLISHED
 from ionas.cli import app
-from ionas.fetch import SOURCES, FetchError
 from ionas.images import load_images
-from ionas.nasbench101 import PUBLISHED
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 NAME = "nasbench_only108.tfrecord"

@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 from torchvision.transforms import functional
 
 from ionas import images as module
+from ionas.book.parameters import Pretraining
+from ionas.book.provenance import data_hash
 from ionas.images import Images, ImageSet, augment, check_source, load_images, subset
-from ionas.study.parameters import Pretraining
-from ionas.study.provenance import data_hash
 
 
 def test_digits_are_split_without_overlap_and_normalised():
@@ -75,7 +75,7 @@ def test_augmentation_is_a_crop_and_a_flip_of_the_image_in_a_black_frame():
 
 
 def test_a_black_image_stays_black_when_augmented(folder):
-    """Padding comes before normalisation: a frame of the mean colour would show on a black image."""
+    """Padding comes before normalisation: a frame of the mean colour would show."""
     Image.new("RGB", (8, 8)).save(folder / "test" / "cat" / "0.png")
     images = load_images("folder", str(folder), validation_size=4)
     dark = [image for image in images.test.pixels if image.flatten(1).std(1).max() == 0]

@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ionas.study.folders import project_root
+from ionas.book.folders import project_root
 
 PACKAGE = project_root() / "ionas"
 # A module imports those of earlier floors; on a floor with several rooms, none of its neighbors.
 FLOORS = [
     {"ionas"},
-    {"cells", "images", "parallel", "paper", "split"},
-    {"table", "networks", "plots"},
-    {"nasbench101", "pretraining", "io_dataset"},
-    {"benchmark", "fetch", "models"},
-    {"evaluation"},
-    {"training", "embeddings"},
-    {"analysis", "search", "prediction"},
-    {"study"},
+    {"space", "images", "parallel", "paper"},
+    {"networks", "plots"},
+    {"pretraining", "io_dataset"},
+    {"benchmark"},
+    {"embedding"},
+    {"tasks"},
+    {"book"},
     {"bench"},
     {"cli", "__main__"},
 ]
@@ -73,11 +72,11 @@ def test_modules_of_one_package_do_not_import_each_other_in_a_circle() -> None:
 
 
 def test_search_and_prediction_know_no_models() -> None:
-    for name in ("search", "prediction", "analysis"):
-        assert not imported(PACKAGE / f"{name}.py") & {"models", "training", "embeddings"}
+    for path in (PACKAGE / "tasks").glob("*.py"):
+        assert "embedding" not in imported(path)
 
 
-@pytest.mark.parametrize("name", ["ionas", "ionas.models", "ionas.study", "ionas.cli"])
+@pytest.mark.parametrize("name", ["ionas", "ionas.embedding", "ionas.book", "ionas.cli"])
 def test_packages_and_the_command_are_light(name: str) -> None:
     code = f"import {name}, sys; print(*{{m.split('.')[0] for m in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -87,7 +86,7 @@ def test_packages_and_the_command_are_light(name: str) -> None:
 
 def test_every_module_is_on_the_page_of_the_api() -> None:
     page = (project_root() / "book" / "api.md").read_text("utf-8")
-    inner = {"cli", "__main__", "study.execute", "study.progress"}  # commands, not for callers
+    inner = {"cli", "__main__", "book.execute", "book.progress"}  # commands, not for callers
     modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES}
     wanted = {name for name in modules if not name.endswith("__init__")} - inner
     assert not [name for name in sorted(wanted) if f"automodule:: ionas.{name}\n" not in page]

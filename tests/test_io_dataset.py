@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from ionas import io_dataset
-from ionas.cells import Cell
 from ionas.images import Images
 from ionas.networks import Network
 from ionas.paper import paper_table
+from ionas.space.cells import Cell
 
 HASHES = [f"{7919 * k % 1009:08x}" for k in range(608)]  # in no order
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from embedding_data import small_data
 
-from ionas.cells import CONV3X3, INPUT, OUTPUT, Cell, cell_tensors
-from ionas.models.accuracy_model import AccuracyModel
-from ionas.models.arch2vec import Arch2vec, kl_term, loss
-from ionas.models.io_model import IOModel
+from ionas.embedding.accuracy_model import AccuracyModel
+from ionas.embedding.arch2vec import Arch2vec, kl_term, loss
+from ionas.embedding.io_model import IOModel
+from ionas.space.cells import CONV3X3, INPUT, OUTPUT, Cell, cell_tensors
 
 
 def sigmoid(x):

@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ionas import nasbench101
-from ionas.cells import CellSet, enumerate_cells
+from ionas.benchmark import tfrecord as nasbench101
+from ionas.benchmark.table import FIELDS, Table, describe
+from ionas.benchmark.tfrecord import InvalidRecord, convert, records
 from ionas.cli import app
-from ionas.nasbench101 import InvalidRecord, convert, records
-from ionas.table import FIELDS, Table, describe
+from ionas.space.cells import CellSet, enumerate_cells
 
 BUDGETS = (4, 12, 36, 108)
 

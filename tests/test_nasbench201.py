@@ -11,8 +11,14 @@ from embedding_data import small_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ionas import evaluation, training
-from ionas.cells import (
+from ionas.benchmark.table import InvalidTable, Table, cell_properties, check_table, uses
+from ionas.book import run as runner
+from ionas.book.folders import RunFolder
+from ionas.book.parameters import STAGES
+from ionas.embedding import metrics as evaluation
+from ionas.embedding import training
+from ionas.networks import Network, count_parameters
+from ionas.space.cells import (
     CONV3X3,
     INPUT,
     NASBENCH201,
@@ -28,12 +34,7 @@ from ionas.cells import (
     random_cells,
     to_data,
 )
-from ionas.networks import Network, count_parameters
-from ionas.search import charged, default_baseline, default_budget, random_search
-from ionas.study import run as runner
-from ionas.study.folders import RunFolder
-from ionas.study.parameters import STAGES
-from ionas.table import InvalidTable, Table, cell_properties, check_table, uses
+from ionas.tasks.reinforce import charged, default_baseline, default_budget, random_search
 
 EDGES = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]  # of the four nodes, as in the string
 MIXED = "|nor_conv_1x1~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"

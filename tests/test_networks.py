@@ -5,8 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from ionas.cells import CONV1X1, CONV3X3, INPUT, MAXPOOL3X3, OUTPUT, Cell, CellSet, enumerate_cells
 from ionas.networks import CellModule, Network, count_parameters, vertex_channels
+from ionas.space.cells import (
+    CONV1X1,
+    CONV3X3,
+    INPUT,
+    MAXPOOL3X3,
+    OUTPUT,
+    Cell,
+    CellSet,
+    enumerate_cells,
+)
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> int:

@@ -10,8 +10,8 @@ import papermill
 import pytest
 
 from ionas import plots
-from ionas.study.folders import project_root
-from ionas.study.parameters import STAGES
+from ionas.book.folders import project_root
+from ionas.book.parameters import STAGES
 
 FOLDER = project_root() / "notebooks"
 every_notebook = pytest.mark.parametrize("name", STAGES)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ionas.study.parameters import (
+from ionas.book.parameters import (
     STAGES,
     InvalidParameters,
     find_stage,

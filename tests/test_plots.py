@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from ionas import analysis, plots
+from ionas import plots
+from ionas.tasks import clusters as analysis
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 
-from ionas import prediction
-from ionas.cells import enumerate_cells, enumerate_nasbench201
+from ionas.space.cells import enumerate_cells, enumerate_nasbench201
+from ionas.tasks import prediction
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=15)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ionas import parallel
-from ionas.cells import CONV3X3, INPUT, OUTPUT, Cell, CellSet, enumerate_cells
 from ionas.images import Images, load_images
 from ionas.pretraining import (
     Recipe,
@@ -23,6 +22,7 @@ from ionas.pretraining import (
     train_network,
     train_networks,
 )
+from ionas.space.cells import CONV3X3, INPUT, OUTPUT, Cell, CellSet, enumerate_cells
 
 CHAIN = Cell([[0, 1, 0], [0, 0, 1], [0, 0, 0]], [INPUT, CONV3X3, OUTPUT])
 QUICK = Recipe(channels=4, epochs=1, batch_size=64)

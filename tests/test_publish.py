@@ -15,14 +15,15 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
+from ionas.benchmark.table import embedded
+from ionas.book import execute, publish, restore
+from ionas.book import html as book
+from ionas.book import run as runner
+from ionas.book.facts import about, images_title, nearest_profile
+from ionas.book.folders import RECORD, RunFolder, project_root, read_json, write_json
+from ionas.book.parameters import FIRST, STAGES, InvalidParameters, resolve
+from ionas.book.provenance import file_hash, json_hash
 from ionas.plots import PLOTLY
-from ionas.study import book, execute, publish, restore
-from ionas.study import run as runner
-from ionas.study.facts import about, images_title, nearest_profile
-from ionas.study.folders import RECORD, RunFolder, project_root, read_json, write_json
-from ionas.study.parameters import FIRST, STAGES, InvalidParameters, resolve
-from ionas.study.provenance import file_hash, json_hash
-from ionas.table import embedded
 
 pytestmark = pytest.mark.slow
 
@@ -345,7 +346,7 @@ def test_restored_stages_never_run(tiny_copy: Path, publication: Path) -> None:
     for stage in FIRST:
         inputs = runner.inputs_of(study, stage, parameters[stage])
         assert runner.reason_to_run(study, stage, inputs) == ""
-        other_code = {**inputs, "notebook": "other", "modules": {"ionas.cells": "other"}}
+        other_code = {**inputs, "notebook": "other", "modules": {"ionas.space.cells": "other"}}
         assert runner.reason_to_run(study, stage, other_code) == ""
     changed = {**inputs, "parameters": {**inputs["parameters"], "top_k": 5}}
     with pytest.raises(runner.RunError, match=r"changed: parameter top_k; .*--from"):

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from ionas.study import run as runner
-from ionas.study.folders import RunFolder
+from ionas.book import run as runner
+from ionas.book.folders import RunFolder
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -112,7 +112,7 @@ def test_a_run_has_what_the_design_says(fake: Fake) -> None:
     assert {"wall_time_s", "peak_memory_mb", "device", "versions", "revision", "dirty"} <= set(
         manifest
     )
-    assert "ionas.study.stage" in manifest["inputs"]["modules"]
+    assert "ionas.book.stage" in manifest["inputs"]["modules"]
     for name in fake_study.STAGES:
         notebook = nbformat.read(
             fake.folder.notebooks / f"{fake_study.STAGES[name].stem}.ipynb", as_version=4
@@ -280,7 +280,7 @@ def test_a_kill_between_the_renames_of_a_swap_loses_nothing(fake: Fake) -> None:
 def fake_process(fake: Fake, wait: float, *overrides: str) -> subprocess.Popen[bytes]:
     """Run the fake study in a process to be killed."""
     code = (
-        "import sys; from pathlib import Path; import fake_study; from ionas.study.run import run; "
+        "import sys; from pathlib import Path; import fake_study; from ionas.book.run import run; "
         "run(sys.argv[1], sys.argv[3:], stages=fake_study.STAGES, notebooks=Path(sys.argv[2]))"
     )
     return subprocess.Popen(

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from ionas.cells import enumerate_cells
-from ionas.search import (
+from ionas.benchmark.table import Table
+from ionas.space.cells import enumerate_cells
+from ionas.tasks.reinforce import (
     LEAST_ROWS,
     _generator,
     _initial_policy,
@@ -25,7 +26,6 @@ from ionas.search import (
     reinforce,
     trainings,
 )
-from ionas.table import Table
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from ionas import __version__
-from ionas.study.folders import project_root
+from ionas.book.folders import project_root
 
 ROOT = project_root()
 LICENSE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # its plain text

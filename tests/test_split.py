@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ionas.split import split_cells
+from ionas.benchmark.split import split_cells
 
 HASHES = np.array([f"{k:032x}" for k in range(200)])
 
@@ -44,7 +44,7 @@ def test_by_hand():
     ascending = np.argsort([int(name, 16) for name in hashes])
     np.random.seed(1)  # noqa: NPY002
     train = np.random.permutation(ascending[:9])  # noqa: NPY002
-    chosen = np.random.RandomState(1).choice(train, 2, replace=False)  # noqa: NPY002
+    chosen = np.random.RandomState(1).choice(train, 2, replace=False)
     labeled = frame[frame["labeled"] == "train"].sort_values("rank")
     assert list(labeled["index"]) == list(chosen)
 

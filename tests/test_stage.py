@@ -7,8 +7,8 @@ from typing import Any
 import fake_study
 import pytest
 
-from ionas.study.parameters import InvalidParameters
-from ionas.study.stage import Stage, StageError, finding, start
+from ionas.book.parameters import InvalidParameters
+from ionas.book.stage import Stage, StageError, finding, start
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def displayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the notebook would show."""
     shown: list[Any] = []
-    monkeypatch.setattr("ionas.study.stage._display", shown.append)
+    monkeypatch.setattr("ionas.book.stage._display", shown.append)
     return shown
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ionas.study import provenance
-from ionas.study import run as runner
-from ionas.study.folders import RunFolder, project_root
-from ionas.study.parameters import STAGES, resolve
+from ionas.book import provenance
+from ionas.book import run as runner
+from ionas.book.folders import RunFolder, project_root
+from ionas.book.parameters import STAGES, resolve
 
 pytestmark = pytest.mark.slow
 ROOT = project_root()
@@ -198,7 +198,7 @@ def test_a_changed_module_runs_its_notebook_again(tiny_copy: Path, tmp_path: Pat
         env={**os.environ, "COLUMNS": "500", "PYTHONPATH": str(root)},
         cwd=root,
     )
-    assert "changed: ionas.search" in done.stdout
+    assert "changed: ionas.tasks.reinforce" in done.stdout
     assert ran(done) == ["reinforce"]
     assert artifacts(tiny_copy) == good
 

@@ -7,9 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ionas.cells import CellSet, enumerate_cells
-from ionas.cli import app
-from ionas.table import (
+from ionas.benchmark.table import (
     Clock,
     InvalidTable,
     Table,
@@ -24,6 +22,8 @@ from ionas.table import (
     training_cost,
     uses,
 )
+from ionas.cli import app
+from ionas.space.cells import CellSet, enumerate_cells
 
 
 def small(**columns) -> Table:
@@ -180,7 +180,7 @@ def test_a_table_that_was_written_here_is_not_hashed_again(tmp_path, monkeypatch
     def fail(*_):
         raise AssertionError("hashes are computed")
 
-    monkeypatch.setattr("ionas.cells._graph_hashes", fail)
+    monkeypatch.setattr("ionas.space.cells._graph_hashes", fail)
     assert (Table.read(tmp_path / "t.parquet").cells.hashes == expected).all()
     with pytest.raises(AssertionError, match="hashes are computed"):
         Table.read(broken(tmp_path, lambda frame: frame))

@@ -8,11 +8,10 @@ import pytest
 import torch
 from embedding_data import SMALL, of_all, small_data
 
-from ionas import training
-from ionas.cells import enumerate_cells
-from ionas.evaluation import Labeled
-from ionas.models.arch2vec import loss
-from ionas.training import (
+from ionas.embedding import training
+from ionas.embedding.arch2vec import loss
+from ionas.embedding.metrics import Labeled
+from ionas.embedding.training import (
     MODELS,
     Settings,
     batch_order,
@@ -23,6 +22,7 @@ from ionas.training import (
     train,
     train_all,
 )
+from ionas.space.cells import enumerate_cells
 
 
 def runs(order):

@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from ionas import bench, evaluation, prediction, search
-from ionas.cells import enumerate_cells
+from ionas import bench
+from ionas.benchmark.table import Table
+from ionas.embedding import metrics as evaluation
 from ionas.parallel import one_thread
-from ionas.table import Table
+from ionas.space.cells import enumerate_cells
+from ionas.tasks import prediction
+from ionas.tasks import reinforce as search
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ionas.models.arch2vec import Arch2vec
+from ionas.embedding.arch2vec import Arch2vec
 
 # A product with so few columns takes three times as long as its transpose.
 NARROW = 16

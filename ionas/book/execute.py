@@ -1,4 +1,4 @@
-"""Execute one notebook in a process of its own: `python -m ionas.study.execute`.
+"""Execute one notebook in a process of its own: `python -m ionas.book.execute`.
 
 Also what is done to a notebook file around that: whether every cell did run, which one failed, and
 how the executed notebook is made ready for the book.
@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 
-from ionas.study.folders import project_root
+from ionas.book.folders import project_root
 
 PR_SET_PDEATHSIG = 1
 INJECTED = "injected-parameters"  # tag that papermill gives to the cell it adds

@@ -22,13 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ionas import evaluation, parallel
-from ionas.cells import CellSet, cell_tensors
-from ionas.evaluation import Labeled, vae_of
-from ionas.models import arch2vec_gradient
-from ionas.models.accuracy_model import AccuracyModel
-from ionas.models.arch2vec import Arch2vec
-from ionas.models.io_model import IOModel
+from ionas import parallel
+from ionas.embedding import arch2vec_gradient
+from ionas.embedding import metrics as evaluation
+from ionas.embedding.accuracy_model import AccuracyModel
+from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.io_model import IOModel
+from ionas.embedding.metrics import Labeled, vae_of
+from ionas.space.cells import CellSet, cell_tensors
 
 MOMENTS_STEPS = 128  # steps of which the moments of mu are taken at once
 PARTS = ("train", "validation")

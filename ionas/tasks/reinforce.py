@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ionas import parallel
-from ionas.table import Clock, Table, best, regret_curves
+from ionas.benchmark.table import Clock, Table, best, regret_curves
 
 BLOCK = 4096  # points whose distances to a hundred samples fit the cache
 LEAST_ROWS = 8  # a product of fewer rows may be rounded otherwise
@@ -78,7 +78,7 @@ def reinforce(
     Returns
     -------
     DataFrame
-        As `ionas.table.Clock.trajectories`.
+        As `ionas.benchmark.table.Clock.trajectories`.
 
     Raises
     ------

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ionas.study import provenance
-from ionas.study.folders import RECORD, RunFolder, read_json
-from ionas.study.parameters import STAGES, profiles, resolve
-from ionas.study.progress import duration
+from ionas.book import provenance
+from ionas.book.folders import RECORD, RunFolder, read_json
+from ionas.book.parameters import STAGES, profiles, resolve
+from ionas.book.progress import duration
 
 DATA = ("table", "images_path", "published")  # parameters that name files on one's own disk
 CIFAR10_JPEG = "cifar10-images"  # the file that holds CIFAR-10 encoded anew
@@ -71,7 +71,7 @@ def table_facts(run: RunFolder) -> dict[str, Any]:
     path = run.stage("search_space") / "table.parquet"
     if not path.is_file():
         return (read_json(run.path / RECORD) or {}).get("table", {})
-    from ionas.table import FIELDS, Table
+    from ionas.benchmark.table import FIELDS, Table
 
     table = Table.read(path)
     known = {field: table.known(field) for field in FIELDS if field in table.frame}

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ionas.study.folders import read_json
+from ionas.book.folders import read_json
 
 MARKS = {
     "waiting": "[dim]·[/]",

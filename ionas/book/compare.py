@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ionas import prediction, search
+from ionas.book import execute
+from ionas.book.facts import differences, images_title
+from ionas.book.folders import RunFolder
+from ionas.book.parameters import FIRST, STAGES, resolve
+from ionas.book.publish import Publication
 from ionas.paper import ITEMS, TOGETHER, paper_claims, paper_values, where
 from ionas.plots import MODEL_LABELS
-from ionas.study import execute
-from ionas.study.facts import differences, images_title
-from ionas.study.folders import RunFolder
-from ionas.study.parameters import FIRST, STAGES, resolve
-from ionas.study.publish import Publication
+from ionas.tasks import prediction
+from ionas.tasks import reinforce as search
 
 NASBENCH101_CELLS = 423_624
 REPRODUCED, SAME_ORDER, NOT_REPRODUCED, NOT_RUN = VERDICTS = (

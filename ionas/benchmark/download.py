@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ionas.nasbench101 import PUBLISHED
+from ionas.benchmark.tfrecord import PUBLISHED
 
 
 class FetchError(ValueError):

@@ -22,8 +22,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from ionas.cells import CellSet, InvalidCell
-from ionas.table import FIELDS, Table, column_name
+from ionas.benchmark.table import FIELDS, Table, column_name
+from ionas.space.cells import CellSet, InvalidCell
 
 EPOCHS = (4, 12, 36, 108)
 REPEATS = 3
@@ -47,8 +47,8 @@ def convert(source: Path, out: Path, any_file: bool = False) -> Table:
     """Write the table of a NAS-Bench-101 TFRecord.
 
     Every record's two checksums are compared, every cell's hash is computed and compared. Columns
-    are those of `ionas.table`: all repeats of all budgets, halfway and at the end, and their means.
-    A column is stored in single precision where that loses nothing.
+    are those of `ionas.benchmark.table`: all repeats of all budgets, halfway and at the end, and
+    their means. A column is stored in single precision where that loses nothing.
 
     Parameters
     ----------

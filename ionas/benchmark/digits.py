@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from ionas import parallel
-from ionas.cells import Cell, CellSet, enumerate_cells
+from ionas.benchmark.table import Table
 from ionas.images import ImageSet, load_images
 from ionas.pretraining import Recipe, train_network
-from ionas.table import Table
+from ionas.space.cells import Cell, CellSet, enumerate_cells
 
 FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
 CELLS_PER_PART = 4
@@ -53,7 +53,7 @@ def build(
     Returns
     -------
     Table
-        With the columns that `ionas.table` describes; times are CPU seconds of one thread.
+        With the columns of `ionas.benchmark.table`; times are CPU seconds of one thread.
 
     Raises
     ------

@@ -29,8 +29,8 @@ import psutil
 import yaml
 from rich.console import Console
 
-from ionas.study import execute, provenance
-from ionas.study.folders import (
+from ionas.book import execute, provenance
+from ionas.book.folders import (
     RunFolder,
     project_root,
     read_json,
@@ -38,7 +38,7 @@ from ionas.study.folders import (
     write_json,
     write_text,
 )
-from ionas.study.parameters import (
+from ionas.book.parameters import (
     STAGES,
     InvalidParameters,
     Notebook,
@@ -47,7 +47,7 @@ from ionas.study.parameters import (
     parse_overrides,
     resolve,
 )
-from ionas.study.progress import Progress, duration, titles
+from ionas.book.progress import Progress, duration, titles
 
 ENVIRONMENT = {  # the same bits whatever else is set or runs on this machine
     "OMP_NUM_THREADS": "1",
@@ -105,7 +105,7 @@ def run(
     ----------
     profile, overrides, name
         Profile, texts `notebook.parameter=value`, and name of the run (that of the profile if
-        empty); see `ionas.study.parameters.resolve`.
+        empty); see `ionas.book.parameters.resolve`.
     only
         Notebooks to run, by number or name; all if empty.
     jobs
@@ -318,7 +318,7 @@ def _launch(
     log = (folder / "log.txt").open("wb")
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "ionas.study.execute"),
+            *(sys.executable, "-m", "ionas.book.execute"),
             *(str(study.source(name)), str(folder / "executed.ipynb")),
             *(json.dumps(values), str(os.getpid())),
         ],

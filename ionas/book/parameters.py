@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ionas.study.folders import RECORD, find_publication
+from ionas.book.folders import RECORD, find_publication
 
 
 class InvalidParameters(ValueError):
@@ -63,7 +63,7 @@ class SearchSpace(Parameters):
 
     def check(self, others: Mapping[str, Parameters]) -> None:
         """Look whether the table is there and has the columns it needs."""
-        from ionas.table import check_table
+        from ionas.benchmark.table import check_table
 
         check_table(self.table, self.dataset)
 
@@ -132,8 +132,8 @@ class Pretraining(Parameters):
 
     def _check_published(self, others: Mapping[str, Parameters]) -> None:
         """Look whether the publication is whole, of the same parameters, and of fewer networks."""
-        from ionas.study import publish
-        from ionas.study.facts import changed
+        from ionas.book import publish
+        from ionas.book.facts import changed
 
         folder = find_publication(self.published)
         if folder is None:
@@ -310,7 +310,7 @@ class Reinforce(Parameters):
         space = others.get("search_space")
         if not isinstance(space, SearchSpace):
             return
-        from ionas.table import check_table
+        from ionas.benchmark.table import check_table
 
         columns = check_table(space.table, space.dataset)
         rest = [f"--only {STAGES[name].number}" for name in others if name != "reinforce"]
@@ -440,7 +440,7 @@ def parse_yaml(text: str) -> Any:
 
 def profiles() -> list[str]:
     """Names of the profiles that come with the package."""
-    folder = resources.files("ionas.study") / "profiles"
+    folder = resources.files("ionas.book") / "profiles"
     return sorted(
         entry.name.removesuffix(".yaml")
         for entry in folder.iterdir()
@@ -459,7 +459,7 @@ def load_profile(
         If there is no such profile, or it is no mapping of notebooks to parameters.
     """
     if profile in profiles():
-        text = (resources.files("ionas.study") / "profiles" / f"{profile}.yaml").read_text("utf-8")
+        text = (resources.files("ionas.book") / "profiles" / f"{profile}.yaml").read_text("utf-8")
     elif profile.endswith((".yaml", ".yml")):
         try:
             text = Path(profile).read_text("utf-8")

@@ -5,7 +5,7 @@ cell -> arch2vec -> Z, flattened -> dense, ReLU -> dense, ReLU -> dense, sigmoid
 
 from torch import Tensor, nn
 
-from ionas.models.arch2vec import Arch2vec
+from ionas.embedding.arch2vec import Arch2vec
 
 
 class AccuracyModel(nn.Module):

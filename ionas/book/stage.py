@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ionas.study import provenance
-from ionas.study.folders import RunFolder, project_root, read_json, runs_folder, write_json
-from ionas.study.parameters import STAGES, Notebook, Parameters, validate
+from ionas.book import provenance
+from ionas.book.folders import RunFolder, project_root, read_json, runs_folder, write_json
+from ionas.book.parameters import STAGES, Notebook, Parameters, validate
 
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 INTERACTIVE = {"In", "Out"}  # plain values that IPython puts into the namespace of a notebook
@@ -78,9 +78,7 @@ class Stage:
             If the stage has not run, does not write this file, or the file has changed since.
         """
         if stage not in self._notebook.upstream:
-            raise StageError(
-                f"{self.name} does not read {stage}; see STAGES in study/parameters.py"
-            )
+            raise StageError(f"{self.name} does not read {stage}; see STAGES in book/parameters.py")
         outputs = self._manifest(stage)["outputs"]
         wanted = {
             name: entry
@@ -255,7 +253,7 @@ def _package_sources() -> list[tuple[str, Path]]:
 
 
 def _command(run: str) -> str:
-    from ionas.study.parameters import profiles
+    from ionas.book.parameters import profiles
 
     return f"ionas run --profile {run}" if run in profiles() else f"ionas run --name {run}"
 

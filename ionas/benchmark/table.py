@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ionas.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell, CellSet, InvalidCell
+from ionas.space.cells import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH201, Cell, CellSet, InvalidCell
 
 FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
 IDENTITY = ("hash", "adjacency", "operations")

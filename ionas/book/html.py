@@ -20,8 +20,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from ionas.study import execute, facts, provenance, publish
-from ionas.study.folders import (
+from ionas.book import execute, facts, provenance, publish
+from ionas.book.folders import (
     RECORD,
     RunFolder,
     find_publication,
@@ -29,13 +29,13 @@ from ionas.study.folders import (
     runs_folder,
     write_text,
 )
-from ionas.study.parameters import STAGES, Notebook, find_stage, profiles
+from ionas.book.parameters import STAGES, Notebook, find_stage, profiles
 
 CONFIGURATION = ("_config.yml", "_toc.yml")
 PROSE = (".md", ".bib", ".svg", ".png", ".css", ".js")
 DOWNLOADS = "downloads"  # beside the staged pages: sources and executed notebooks, as they are
 PRELOADED_FONT = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
-FINDING = "> **Paper:**"  # how the output of `ionas.study.stage.finding` begins
+FINDING = "> **Paper:**"  # how the output of `ionas.book.stage.finding` begins
 
 
 class BookError(ValueError):
@@ -285,7 +285,7 @@ def _digits(match: re.Match[str]) -> str:
 
 @cache
 def _digits_facts() -> dict[str, Any]:
-    from ionas.table import embedded, signal
+    from ionas.benchmark.table import embedded, signal
 
     table = embedded("digits")
     accuracy = table.values("test_accuracy")
@@ -297,7 +297,7 @@ def _note(said: str) -> str:
 
 
 def _beside_the_paper(_: RunFolder) -> str:
-    from ionas.study.compare import beside_the_paper
+    from ionas.book.compare import beside_the_paper
 
     return beside_the_paper(publish.published())
 

@@ -14,13 +14,12 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 
-from ionas.images import load_images, subset
-from ionas.pretraining import image_tensors
-from ionas.study import provenance
-from ionas.study import run as runner
-from ionas.study.facts import cells_hash, changed, images_title
-from ionas.study.folders import RunFolder, project_root, read_json, runs_folder, write_json
-from ionas.study.parameters import (
+from ionas.benchmark.table import load_table
+from ionas.book import provenance
+from ionas.book import run as runner
+from ionas.book.facts import cells_hash, changed, images_title
+from ionas.book.folders import RunFolder, project_root, read_json, runs_folder, write_json
+from ionas.book.parameters import (
     FIRST,
     STAGES,
     InvalidParameters,
@@ -28,14 +27,15 @@ from ionas.study.parameters import (
     parse_overrides,
     resolve,
 )
-from ionas.study.publish import (
+from ionas.book.publish import (
     SPLIT,
     TARGETS,
     Publication,
     PublicationError,
     read,
 )
-from ionas.table import load_table
+from ionas.images import load_images, subset
+from ionas.pretraining import image_tensors
 
 
 def restore(source: Path, overrides: Sequence[str] = (), name: str = "") -> tuple[str, str]:
@@ -57,7 +57,7 @@ def restore(source: Path, overrides: Sequence[str] = (), name: str = "") -> tupl
     Returns
     -------
     profile, name
-        What `ionas.study.run.run` needs to go on.
+        What `ionas.book.run.run` needs to go on.
 
     Raises
     ------
@@ -190,9 +190,7 @@ def _restore_pretraining(
     if path.is_file():
         return
     p = parameters
-    data = load_images(
-        p.images, p.images_path, p.validation_images, p.train_images, p.augment
-    )
+    data = load_images(p.images, p.images_path, p.validation_images, p.train_images, p.augment)
     test = subset(data.test, p.test_images, p.seed)
     save_tensors(image_tensors(data.validation, test), path)
     manifest = publication.run.manifest("pretraining") or {}

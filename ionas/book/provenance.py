@@ -18,7 +18,7 @@ import ionas
 PACKAGE = Path(ionas.__file__).resolve().parent
 # Its classes only carry the values that are hashed as parameters, and its checks read modules that
 # a notebook need not use: following it would make every notebook depend on nearly everything.
-NOT_FOLLOWED = "ionas.study.parameters"
+NOT_FOLLOWED = "ionas.book.parameters"
 NOT_INPUTS = ("run", "jobs", "device")  # where and how something is computed, not what
 DISTRIBUTIONS = ("ionas", "torch", "torch-geometric", "numpy", "pandas", "scikit-learn", "pyarrow")
 

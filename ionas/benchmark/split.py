@@ -55,7 +55,7 @@ def split_cells(
         {"index": np.arange(count), "hash": hashes, "part": "train", "labeled": "", "rank": -1}
     )
     frame.loc[parts["validation"], "part"] = "validation"
-    shuffle, draw = (np.random.RandomState(seed) for _ in range(2))  # noqa: NPY002
+    shuffle, draw = (np.random.RandomState(seed) for _ in range(2))
     for name, part in parts.items():
         drawn = draw.permutation(shuffle.permutation(part))
         able = drawn if known is None else drawn[known[drawn]]

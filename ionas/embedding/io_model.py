@@ -9,7 +9,7 @@
 import torch
 from torch import Tensor, nn
 
-from ionas.models.arch2vec import Arch2vec
+from ionas.embedding.arch2vec import Arch2vec
 
 
 class IOModel(nn.Module):

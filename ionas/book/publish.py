@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from nbformat import NotebookNode
 
-from ionas.study import execute, provenance
-from ionas.study import run as runner
-from ionas.study.facts import DATA, missing_notebooks, nearest_profile, table_facts
-from ionas.study.folders import (
+from ionas.book import execute, provenance
+from ionas.book import run as runner
+from ionas.book.facts import DATA, missing_notebooks, nearest_profile, table_facts
+from ionas.book.folders import (
     RECORD,
     RunFolder,
     read_json,
@@ -31,7 +31,7 @@ from ionas.study.folders import (
     write_json,
     write_text,
 )
-from ionas.study.parameters import STAGES, nearest, resolve
+from ionas.book.parameters import STAGES, nearest, resolve
 
 LIMIT_MB = 2.0
 MODELS = ("networks", "checkpoints")  # folders that are never published

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ionas import parallel
-from ionas.cells import CellSet, cell_tensors
 from ionas.paper import paper_table
+from ionas.space.cells import CellSet, cell_tensors
 
 METRICS = ("pearson", "rmse", "kendall", "spearman")
 REGRESSORS = ("random_forest", "gaussian_process")

@@ -12,7 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ionas.cells import (
+from ionas.embedding.accuracy_model import AccuracyModel
+from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.io_model import IOModel
+from ionas.space.cells import (
     MAX_EDGES,
     MAX_VERTICES,
     NASBENCH201,
@@ -21,9 +24,6 @@ from ionas.cells import (
     PADDING,
     CellSet,
 )
-from ionas.models.accuracy_model import AccuracyModel
-from ionas.models.arch2vec import Arch2vec
-from ionas.models.io_model import IOModel
 
 EVALUATION_BATCH = 512  # activations of a layer fit the cache: a third faster than 4096
 THRESHOLD = 0.5  # above it an edge is drawn

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from ionas.evaluation import encode, evaluating
-from ionas.models.arch2vec import Arch2vec
+from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.metrics import encode, evaluating
 
 EMBEDDINGS = (
     "io_mean",

@@ -1,0 +1,1 @@
+"""What networks achieved: tables of measured accuracies."""

@@ -1,0 +1,1 @@
+"""Parameters, the runner of the notebooks, publications and the HTML book."""

@@ -1,1 +1,0 @@
-"""The embedding models: arch2vec, and the IO and Accuracy models that extend it."""

@@ -1,0 +1,1 @@
+"""What an architecture is: cells, their identity, their spaces."""

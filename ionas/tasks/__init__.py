@@ -1,0 +1,1 @@
+"""What embeddings are good for: clusters, search, prediction."""
