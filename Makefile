@@ -1,12 +1,17 @@
 # make book · make test · make clean: each sets up what it needs in .venv, from requirements.lock.
 
-PROFILE ?= digits
+# Variables are given on the command line; the environment of the user changes nothing.
+PROFILE := digits
+RUN :=
 IS_FIT := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" $(IS_FIT) && echo "$$p" && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SAY := @printf '\n== %s\n'
+
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONOPTIMIZE PYTEST_ADDOPTS
+unexport MPLBACKEND MATPLOTLIBRC
 
 # What the tests make; the runs of the study itself are in runs/.
 TEST := $(CURDIR)/_build/test
@@ -42,7 +47,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 # With RUN nothing is run: the book of a run, or of a publication, as it is.
 book: setup
-ifdef RUN
+ifneq ($(RUN),)
 	$(SAY) 'building the book of $(RUN)'
 	@$(BIN)/ionas book "$(RUN)"
 else
@@ -53,7 +58,7 @@ else
 endif
 
 test: setup lint tiny unit
-	$(SAY) 'all passed; to look at: the tiny study and its book'
+	$(SAY) 'all passed; what was skipped is listed above. To look at: the tiny study and its book'
 	@echo '   $(TEST)/runs/tiny'
 	@echo '   $(TEST)/_build/html/index.html'
 

@@ -4,19 +4,31 @@ The pooled features of two networks mean the same only up to a permutation. So t
 order of the last layer's weights for the true class, and multiplied by them: the target of a
 (network, image) pair is the list of the contributions to the true class's logit that have the
 largest weights.
+
+Functions of this module take `networks`, one row per trained network with `index` in the `table`
+of cells, `hash`, and `labeled`, its part of the split; `images` as `ionas.pretraining.io_images`
+makes them; and the `folder` in which `ionas.pretraining.train_networks` kept the networks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from ionas.images import Images
-from ionas.networks import CPU_BATCH, Network
+from ionas.networks import CPU_BATCH, CellTable, Network, load_network
+from ionas.parameters import IODataset
+
+SETS = (  # of Table 2, by what is new in them
+    "train",
+    "unseen networks",
+    "unseen images",
+    "test: unseen images",
+    "test: unseen networks and images",
+)
 
 
 def targets(
@@ -56,18 +68,12 @@ def targets(
     Raises
     ------
     ValueError
-        If the shapes do not fit, a label is no class, or `top_k` is not in 1 to F + 1.
+        If the shapes do not fit, or `top_k` is not in 1 to F + 1.
     """
-    classes, width = weight.shape
-    if features.shape[1:] != (width,) or bias.shape != (classes,):
-        raise ValueError(
-            f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias "
-            f"{tuple(bias.shape)} do not fit: expected (I, F), (C, F) and (C,)"
-        )
-    if labels.shape != features.shape[:1]:
-        raise ValueError(f"{len(features)} images have labels of shape {tuple(labels.shape)}")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(f"labels must be in 0 to {classes - 1}, the classes of the dense layer")
+    width = weight.shape[1]
+    given = [tuple(tensor.shape) for tensor in (features, weight, bias, labels)]
+    if given != [(len(labels), width), (len(bias), width), (len(bias),), (len(labels),)]:
+        raise ValueError(f"shapes {given} do not fit: expected (I, F), (C, F), (C,) and (I,)")
     if not 1 <= top_k <= width + 1:
         raise ValueError(
             f"top_k is {top_k}, but there are {width} features and the bias: "
@@ -82,256 +88,205 @@ def targets(
 
 
 @torch.inference_mode()
-def contributions(network: Network, pixels: Tensor, label: int) -> pd.DataFrame:
-    """All contributions of one image to the logit of its true class, largest weight first.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    pixels, label
-        (C, H, W) of the image, and its true class.
-
-    Returns
-    -------
-    DataFrame
-        F + 1 rows: `feature` (its position in the network; the bias is F), `weight`, `value`, and
-        `contribution`, their product. The first rows are what `targets` keeps; the contributions
-        add up to the logit.
-    """
-    head = network.classifier
-    value = torch.cat([network.features(pixels[None])[0], pixels.new_ones(1)])
-    weight = torch.cat([head.weight[label], head.bias[label, None]])
-    ordered, order = weight.sort(descending=True, stable=True)
-    values = {"feature": order, "weight": ordered, "value": value[order]}
-    frame = pd.DataFrame({name: tensor.numpy() for name, tensor in values.items()})
-    return frame.assign(contribution=frame["weight"] * frame["value"])
-
-
-@torch.inference_mode()
 def network_targets(
-    networks: Iterable[Network],
-    images: Images,
-    top_k: int = 10,
-    batch_size: int = 512,
-    device: str = "cpu",
-    ordered: bool = True,
+    network: Network, images: Images, p: IODataset, device: str = "cpu", ordered: bool = True
 ) -> np.ndarray:
-    """Targets of many networks on the same images, in evaluation mode.
-
-    Parameters
-    ----------
-    networks
-        Networks with `features` and a last linear layer `classifier`, as `ionas.networks.Network`;
-        a generator that loads them one at a time keeps only one in memory.
-    images
-        I images, not augmented.
-    top_k, batch_size, device
-        Contributions kept, images in a batch (on a CPU at most `networks.CPU_BATCH`),
-        device of the computation.
-    ordered
-        See `targets`.
-
-    Returns
-    -------
-    ndarray
-        (N, I, top_k) float32.
+    """`targets` (I, top_k) float32 of a network in evaluation mode on I images, not augmented.
 
     Raises
     ------
     ValueError
-        If there is no network or no image, a network gives values that are not finite, or as
-        `targets` does.
+        If one is not finite or too large for float16, in which they are kept: a millionth of their
+        variance is lost.
     """
-    if not len(images):
-        raise ValueError("there are no images: the IO dataset needs at least one")
-    here = images.to(device)
-    if torch.device(device).type == "cpu":
-        batch_size = min(batch_size, CPU_BATCH)
-    rows: list[np.ndarray] = []
-    for network in networks:
-        network = network.to(device).eval()
-        features = torch.cat([network.features(x) for x in here.pixels.split(batch_size)])  # (I, F)
-        head = network.classifier
-        values = targets(features, head.weight, head.bias, here.labels, top_k, ordered)
-        if not values.isfinite().all():
-            raise ValueError(
-                f"network {len(rows)} gives outputs that are not finite: its training diverged; "
-                "lower the learning rate or label other cells"
-            )
-        rows.append(values.cpu().numpy())
-    if not rows:
-        raise ValueError("there are no networks: the IO dataset needs at least one")
-    return np.stack(rows).astype(np.float32)
+    network, images = network.to(device).eval(), images.to(device)
+    size = min(p.batch_size, CPU_BATCH) if torch.device(device).type == "cpu" else p.batch_size
+    features = torch.cat([network.features(x) for x in images.pixels.split(size)])  # (I, F)
+    head = network.classifier
+    made = targets(features, head.weight, head.bias, images.labels, p.top_k, ordered)
+    values = made.cpu().numpy()
+    if not (np.abs(values) <= np.finfo(np.float16).max).all():
+        raise ValueError(
+            f"the targets of network {network.cell.hash} are too large or not finite: its training "
+            "diverged; lower the learning rate or label other cells"
+        )
+    return values
 
 
-def with_published(
-    computed: Mapping[str, np.ndarray], networks: pd.DataFrame, folder: Path
+def io_targets(
+    networks: pd.DataFrame,
+    table: CellTable,
+    images: Mapping[str, np.ndarray],
+    p: IODataset,
+    folder: Path,
+    device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Put targets that a publication holds between those computed here.
-
-    Parameters
-    ----------
-    computed
-        (n, I, k) targets of the networks trained here, by `PART_IMAGES`, the part of the networks
-        and that of the images; without the parts of which none was trained here.
-    networks
-        All networks wanted, in order: `hash`, `labeled` (the part), `published` (whether the
-        targets are the publication's).
-    folder
-        Where `ionas.pretraining.published_networks` put the publication's networks and targets.
+    """Targets of all trained networks on the images kept for them; one network in memory at a time.
 
     Returns
     -------
     dict
-        (N, I, k) float32 by `PART_IMAGES`, in the order of `networks`.
+        (N, I, k) float16 arrays `train_validation`, `train_test`, `validation_validation`,
+        `validation_test`, named by the part of the networks and of the images.
 
     Raises
     ------
     ValueError
-        If the publication's targets are of another number of images or contributions, or a network
-        is of another part there.
+        If a network is missing or damaged, fewer images were kept than are wanted, or as
+        `network_targets` does.
     """
-    published = pd.read_parquet(folder / "networks.parquet")
-    complete = {}
-    for name, values in load_file(folder / "targets.safetensors").items():
-        part = name.split("_")[0]
-        there = pd.Index(published.loc[published["labeled"] == part, "hash"])
-        wanted = networks[networks["labeled"] == part]
-        taken = wanted["published"].to_numpy(bool)
-        positions = there.get_indexer(wanted["hash"][taken])
-        if (positions < 0).any():
-            other = wanted["hash"][taken].to_numpy()[positions < 0][0]
-            raise ValueError(
-                f"network {other} is of the {part} part here, but not in the publication; "
-                "set notebook 01 as it was there"
-            )
-        here = computed.get(name, values[:0])
-        if here.shape[1:] != values.shape[1:]:
-            raise ValueError(
-                f"the published targets {name} have {values.shape[1]} images and {values.shape[2]} "
-                f"contributions, those here {here.shape[1]} and {here.shape[2]}; set notebook 03 "
-                "as it was there"
-            )
-        complete[name] = np.empty((len(wanted), *values.shape[1:]), np.float32)
-        complete[name][taken], complete[name][~taken] = values[positions], here
-    return complete
+    shown = chosen_images(images, p)
+    outputs: dict[str, list[np.ndarray]] = {}
+    for index, part in zip(networks["index"], networks["labeled"], strict=True):
+        network = load_network(folder, table.cells[int(index)])
+        for seen, values in shown.items():
+            made = network_targets(network, values, p, device).astype(np.float16)
+            outputs.setdefault(f"{part}_{seen}", []).append(made)
+    return {name: np.stack(values) for name, values in outputs.items()}
 
 
-def first_images(pixels: Tensor, labels: Tensor, count: int) -> Images:
-    """Return the first `count` images, or all if it is 0.
+def own_order_targets(
+    networks: pd.DataFrame,
+    table: CellTable,
+    images: Mapping[str, np.ndarray],
+    p: IODataset,
+    folder: Path,
+    device: str = "cpu",
+) -> dict[str, np.ndarray]:
+    """As `train_validation` of `io_targets`, but each network's own first products, not ordered."""
+    shown = chosen_images(images, p)["validation"]
+    rows = networks.loc[networks["labeled"] == "train", "index"]
+    loaded = (load_network(folder, cell) for cell in table.cells[rows.to_numpy()])
+    made = [network_targets(network, shown, p, device, ordered=False) for network in loaded]
+    return {"train_validation": np.stack(made)}
 
-    Raises
-    ------
-    ValueError
-        If there are fewer.
-    """
-    if count > len(labels):
-        raise ValueError(
-            f"cannot take {count} images: notebook 02 keeps {len(labels)}; "
-            "take fewer, or have it keep more"
-        )
-    return Images(pixels, labels)[: count or len(labels)]
 
-
-def split_networks(hashes: Sequence[str], fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Split the train networks for the unseen images: a fraction for validation, the rest for test.
-
-    As in the authors' code, the first ones by hash are for validation (METHOD 3). The fraction is
-    rounded to whole networks, at least one on each side (paper: 61 of 608).
-
-    Parameters
-    ----------
-    hashes
-        Of the train networks.
+@torch.inference_mode()
+def worked_pair(
+    networks: pd.DataFrame, table: CellTable, images: Mapping[str, np.ndarray], folder: Path
+) -> dict[str, np.ndarray]:
+    """All contributions of the first validation image in the first train network.
 
     Returns
     -------
-    validation, test
-        Ascending positions among the train networks.
+    dict
+        `label`, the true class; `logit`, the network's own for this class; and F + 1 values each
+        of `feature` (its position in the network; the bias is F), `weight`, `value`, and
+        `contribution`, their product; largest weight first. The first of these are what `targets`
+        keeps; they add up to the logit.
+    """
+    index = networks.loc[networks["labeled"] == "train", "index"].iloc[0]
+    network = load_network(folder, table.cells[int(index)])
+    label = images["validation_labels"][0]
+    pixels = torch.from_numpy(images["validation_pixels"][:1])
+    head = network.classifier
+    value = torch.cat([network.features(pixels)[0], pixels.new_ones(1)])
+    weight = torch.cat([head.weight[label], head.bias[label, None]])
+    ordered, order = weight.sort(descending=True, stable=True)
+    found = {
+        "feature": order,
+        "weight": ordered,
+        "value": value[order],
+        "contribution": ordered * value[order],
+        "logit": network(pixels)[0, label],
+    }
+    return {"label": np.array(label)} | {name: values.numpy() for name, values in found.items()}
+
+
+def chosen_images(images: Mapping[str, np.ndarray], p: IODataset) -> dict[str, Images]:
+    """The first images of those kept, as many as wanted (0: all), by part; else a ValueError."""
+    chosen = {}
+    for part, count in (("validation", p.validation_images), ("test", p.test_images)):
+        pixels, labels = (torch.as_tensor(images[f"{part}_{k}"]) for k in ("pixels", "labels"))
+        if count > len(labels):
+            raise ValueError(
+                f"cannot take {count} {part} images: notebook 02 keeps {len(labels)}; "
+                "take fewer, or have it keep more"
+            )
+        chosen[part] = Images(pixels, labels)[: count or len(labels)]
+    return chosen
+
+
+def sizes(networks: pd.DataFrame, images: Mapping[str, np.ndarray], p: IODataset) -> pd.DataFrame:
+    """Numbers of `networks` and of `images` by `part`; missing where a part has none of either."""
+    counts = {part: len(values) for part, values in chosen_images(images, p).items()}
+    frame = pd.DataFrame({"networks": networks["labeled"].value_counts(), "images": counts})
+    return frame.reindex(["train", "validation", "test"]).rename_axis("part").astype("Int64")
+
+
+def splits(networks: pd.DataFrame, p: IODataset) -> dict[str, list[int]]:
+    """Split the train networks for the unseen images: a share for validation, the rest for test.
+
+    As in the authors' code, the first ones by hash are for validation (METHOD 3). The share is
+    rounded to whole networks, at least one on each side (paper: 61 of 608).
+
+    Returns
+    -------
+    dict
+        `validation_networks` and `test_networks`: ascending positions among the train networks.
 
     Raises
     ------
     ValueError
-        If there are fewer than two networks or the fraction is not between 0 and 1.
+        If there are fewer than two.
     """
+    hashes = networks.loc[networks["labeled"] == "train", "hash"].to_numpy()
     count = len(hashes)
     if count < 2:
-        raise ValueError(f"{count} train networks cannot be split in two; label at least two")
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}; it must lie between 0 and 1")
-    size = min(max(round(fraction * count), 1), count - 1)
-    order = np.argsort(np.asarray(hashes), kind="stable")
-    return np.sort(order[:size]), np.sort(order[size:])
+        raise ValueError(f"{count} train networks cannot be split in two; train at least two")
+    size = min(max(round(p.validation_share * count), 1), count - 1)
+    order = np.argsort(hashes, kind="stable")
+    return {
+        "validation_networks": np.sort(order[:size]).tolist(),
+        "test_networks": np.sort(order[size:]).tolist(),
+    }
 
 
-def baseline(values: np.ndarray) -> float:
-    """Mean squared error of always predicting the mean target vector of (N, I, k) targets."""
-    flat = values.reshape(-1, values.shape[-1])
-    return float(flat.var(0, dtype=np.float64).mean())
-
-
-def five_sets(
-    train_validation: np.ndarray,
-    validation_validation: np.ndarray,
-    train_test: np.ndarray,
-    validation_test: np.ndarray,
-    validation_networks: np.ndarray,
-    test_networks: np.ndarray,
+def set_table(
+    targets: Mapping[str, np.ndarray], networks: pd.DataFrame, p: IODataset
 ) -> pd.DataFrame:
-    """Table 2 of the paper, and the baseline of each set (Fig. 10, Table 5).
+    """Table 2 of the paper, and what a model must beat on each set (Fig. 10, Table 5).
 
     Parameters
     ----------
-    train_validation, validation_validation, train_test, validation_test
-        (networks, images, k) targets, named by the part of the networks and of the images.
-    validation_networks, test_networks
-        Positions of the train networks whose targets on the test images are for validation and for
-        test, from `split_networks`.
+    targets
+        As `io_targets` makes them.
 
     Returns
     -------
     DataFrame
-        `set`, a short name; `labeled`, `networks`, `images` as in Table 2; `network_count` and
-        `image_count`; `size`, their product; `baseline`, the mean squared error of the set's own
-        mean target vector.
-
-    Raises
-    ------
-    ValueError
-        If the positions are no partition of the train networks.
+        `set`, a short name; `labeled`, `networks`, `images` as in Table 2; `network_count`,
+        `image_count` and `size`, their product. Then mean squared errors. `baseline`: of the set's
+        own mean target. `network_blind`: of the mean target of the train networks on the image,
+        NaN if the image is none of the train set. `image_blind`: of the mean target of the network
+        on the images of the train set, NaN if the network is none of it.
     """
-    both = np.concatenate([validation_networks, test_networks])
-    if not np.array_equal(np.sort(both), np.arange(len(train_test))):
-        raise ValueError(
-            f"validation_networks and test_networks must split the {len(train_test)} train networks"
-        )
-    share = round(len(validation_networks) / len(both), 2)
-    rows = [
-        ("train", "train", "train", "validation", train_validation),
-        ("unseen networks", "validation", "validation", "validation", validation_validation),
-        (
-            "unseen images",
-            "validation",
-            f"{share:g} train",
-            "test",
-            train_test[validation_networks],
-        ),
-        ("test: unseen images", "test", f"{1 - share:g} train", "test", train_test[test_networks]),
-        ("test: unseen networks and images", "test", "validation", "test", validation_test),
+    train = targets["train_validation"]
+    on_image, of_network = train.mean(0, dtype=np.float64), train.mean(1, dtype=np.float64)[:, None]
+    split = splits(networks, p)
+    validation, test = split["validation_networks"], split["test_networks"]
+    unseen = targets["train_test"]
+    share = round(len(validation) / len(train), 2)
+    words = [
+        ("train", "train", "validation"),
+        ("validation", "validation", "validation"),
+        ("validation", f"{share:g} train", "test"),
+        ("test", f"{1 - share:g} train", "test"),
+        ("test", "validation", "test"),
     ]
-    return pd.DataFrame(
-        [
-            {
-                "set": name,
-                "labeled": labeled,
-                "networks": networks,
-                "images": images,
-                "network_count": values.shape[0],
-                "image_count": values.shape[1],
-                "size": values.shape[0] * values.shape[1],
-                "baseline": baseline(values),
-            }
-            for name, labeled, networks, images, values in rows
-        ]
-    )
+    sets: list[tuple[np.ndarray, np.ndarray | float, np.ndarray | float]] = [
+        (train, on_image, of_network),
+        (targets["validation_validation"], on_image, np.nan),
+        (unseen[validation], np.nan, of_network[validation]),
+        (unseen[test], np.nan, of_network[test]),
+        (targets["validation_test"], np.nan, np.nan),
+    ]
+    rows = []
+    for name, labels, (values, network_blind, image_blind) in zip(SETS, words, sets, strict=True):
+        networks_seen, images_seen, k = values.shape
+        baseline = values.reshape(-1, k).var(0, dtype=np.float64).mean()
+        errors = [float(np.mean((values - blind) ** 2)) for blind in (network_blind, image_blind)]
+        counts = networks_seen, images_seen, networks_seen * images_seen
+        rows.append([name, *labels, *counts, float(baseline), *errors])
+    columns = ["set", "labeled", "networks", "images", "network_count", "image_count", "size"]
+    return pd.DataFrame(rows, columns=[*columns, "baseline", "network_blind", "image_blind"])

@@ -1,14 +1,15 @@
 """A small data set for the tests of the embedding models: real cells, made-up outputs."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from ionas.embedding.metrics import Labeled
-from ionas.embedding.training import MODELS, Data, Settings
+from ionas.embedding.data import Data, Labeled
+from ionas.parameters import EmbeddingTraining
 from ionas.space.cells import cell_tensors, enumerate_cells
 
-SMALL = Settings(
+SMALL = EmbeddingTraining(
     epochs=2,
     original_epochs=2,
     batch_size=8,
@@ -54,7 +55,12 @@ def small_data(vertices: int = 4) -> Data:
     )
 
 
-def of_all(data: Data) -> dict[str, Data]:
+def data_of_both(data: Data) -> dict[str, Data]:
     """The same data for every model; to the Accuracy model, new images make no new set."""
-    accuracy = replace(data, watched={"unseen_networks": data.watched["unseen_networks"]})
-    return dict.fromkeys(MODELS, data) | {"accuracy": accuracy}
+    watched = {"unseen_networks": data.watched["unseen_networks"]}
+    return {"io": data, "accuracy": replace(data, watched=watched)}
+
+
+def changed(p: EmbeddingTraining, **values: Any) -> EmbeddingTraining:
+    """The same parameters but for some, checked."""
+    return EmbeddingTraining(**p.model_dump() | values)

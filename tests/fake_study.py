@@ -1,29 +1,29 @@
 """A study of three tiny notebooks, to test the running of notebooks without waiting."""
 
-from collections.abc import Mapping
+import json
+import os
+import signal
+import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pydantic import Field
 
-from ionas.book.parameters import Notebook, Parameters
+from ionas import parts as kept_parts
+from ionas.book.configure import Notebook
+from ionas.parameters import Parameters
 
 
 class First(Parameters):
     """Writes numbers."""
 
+    NAMES_DATA = ("data_file",)
+
     seed: int = Field(1, ge=0, description="seed")
     size: int = Field(3, ge=1, le=10, description="how many numbers")
     data_file: str = Field("", description="a file")
-
-    def check(self, others: Mapping[str, Parameters]) -> None:
-        if self.data_file and not Path(self.data_file).is_file():
-            raise ValueError(f"first.data_file: there is no file {self.data_file}")
-
-    def data(self) -> list[Path]:
-        return [Path(self.data_file)] if self.data_file else []
 
 
 class Second(Parameters):
@@ -43,48 +43,59 @@ class Third(Parameters):
 STAGES = {
     notebook.name: notebook
     for notebook in (
-        Notebook("first", "01", First, counts=("size",), made=("numbers",)),
+        Notebook("first", "01", First),
         Notebook("second", "02", Second, ("first",)),
         Notebook("third", "03", Third, ("first",)),
     )
 }
 
+
+def numbers(p: First, data: Any, parts: Path) -> list[int]:
+    """`seed * k` for each k, each of them a part."""
+    found = []
+    for number in range(p.size):
+        content = kept_parts.read(parts, f"{number}.json")
+        if content is None:
+            time.sleep(float(os.environ.get("IONAS_FAKE_WAIT", 0)))
+            content = json.dumps(p.seed * number).encode()
+            kept_parts.write(parts, f"{number}.json", content)
+        found.append(json.loads(content))
+    return found
+
+
+def now() -> float:
+    """The time."""
+    return time.time()
+
+
+def products(values: list[int], p: Second) -> list[float]:
+    """`factor` times each value, or a failure."""
+    if p.fail == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert not p.fail, "told to fail"
+    return [p.factor * value for value in values]
+
+
+def total(values: list[int], p: Third) -> int:
+    """Their sum."""
+    return sum(values) + sum(p.extra)
+
+
 CELLS = {
     "first": (
         "seed: int = 1\nsize: int = 3\ndata_file: str = ''",
-        """\
-        import json, os, time
-        for number in range(size):
-            path = stage.output(f"numbers/{number}.json")
-            if not path.exists():  # what a killed run has written is kept
-                time.sleep(float(os.environ.get("FAKE_WAIT", 0)))
-                temporary = path.with_suffix(".tmp")
-                temporary.write_text(json.dumps(seed * number))
-                temporary.replace(path)
-        _ = stage.output("times.json", measured=True).write_text(str(time.time()))
-        """,
+        "stage.made('numbers.json', fake_study.numbers, p, stage.data('data_file'),\n"
+        "           parts='numbers', grows=('size',))\n"
+        "stage.made('times.json', fake_study.now, measured=True)",
     ),
     "second": (
         "factor: float = 2.0\nfail: str = ''\njobs: int = 0",
-        """\
-        import json, os, signal
-        # a comment
-        if fail == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        assert not fail, "told to fail"
-        numbers = [json.loads(path.read_text()) for path in
-                   sorted(stage.input("first", "numbers").glob("*.json"))]
-        stage.output("products.json").write_text(json.dumps([factor * n for n in numbers]))
-        """,
+        "# a comment\n"
+        "stage.kept('products.json', fake_study.products, stage.input('first', 'numbers.json'), p)",
     ),
     "third": (
         "extra: list = []",
-        """\
-        import json
-        numbers = [json.loads(path.read_text()) for path in
-                   sorted(stage.input("first", "numbers").glob("*.json"))]
-        stage.output("sum.json").write_text(json.dumps(sum(numbers) + sum(extra)))
-        """,
+        "stage.kept('sum.json', fake_study.total, stage.input('first', 'numbers.json'), p)",
     ),
 }
 
@@ -93,20 +104,19 @@ def write_notebooks(folder: Path) -> None:
     """Write the three notebooks, without outputs."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (parameters, body) in CELLS.items():
-        lines = body.splitlines()
-        indent = len(lines[0]) - len(lines[0].lstrip())
         cells = [
             new_markdown_cell(f"# {name}", id="title"),
-            new_code_cell(
-                "from fake_study import STAGES\nfrom ionas.book.stage import start", id="imports"
-            ),
+            new_code_cell("import fake_study\nfrom ionas.book.stage import start", id="imports"),
             new_code_cell(
                 f"run: str = 'digits'\n{parameters}",
                 id="parameters",
                 metadata={"tags": ["parameters"]},
             ),
-            new_code_cell(f'stage = start("{name}", globals(), STAGES)', id="start"),
-            new_code_cell("\n".join(line[indent:] for line in lines), id="work"),
+            new_code_cell(
+                f'stage = start("{name}", globals(), fake_study.STAGES)\np = stage.parameters',
+                id="start",
+            ),
+            new_code_cell(body, id="work"),
             new_code_cell(
                 "stage.finish()", id="finish", metadata={"tags": ["nbval-ignore-output"]}
             ),

@@ -17,11 +17,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from ionas.book import execute, publish
 from ionas.book import html as book
-from ionas.book.folders import RunFolder, project_root, write_text
-from ionas.book.parameters import STAGES, find_stage, resolve
-from ionas.book.provenance import file_hash
+from ionas.book.configure import STAGES, find_stage, resolve
+from ionas.book.folders import (
+    RunFolder,
+    locked,
+    project_root,
+    sealed,
+    write_json,
+    write_text,
+)
+from ionas.book.provenance import artifact_hash, file_hash
 
-DRAWN = "chart => chart.querySelector('.main-svg')"
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 
@@ -31,8 +37,8 @@ WIDTHS = {"desktop": 1280, "phone": 390}
 def a_notebook(**changes: Any) -> NotebookNode:
     picture = new_output(
         "display_data",
-        {"image/png": "", "application/vnd.plotly.v1+json": {}},
-        metadata={"image/png": {"width": 640, "height": 400}},
+        {"image/png": ""},
+        metadata={"image/png": {"width": 640, "height": 400, **changes.pop("image", {})}},
     )
     code = {"source": "draw()", "execution_count": 1, "outputs": [picture], **changes}
     cells = [
@@ -56,74 +62,76 @@ def small_run(tmp_path: Path) -> RunFolder:
 
 def put(run: RunFolder, stem: str, notebook: NotebookNode) -> None:
     """Make a stage as `ionas run` leaves it."""
-    folder = run.stage(stem.partition("_")[2])
-    write_text(run.notebooks / f"{stem}.ipynb", execute.text(notebook))
+    stage = find_stage(stem)
+    folder = run.stage(stage.name)
+    write_text(run.path / "notebooks" / f"{stem}.ipynb", execute.text(notebook))
     write_text(folder / "executed.ipynb", execute.text(notebook))
-    parameters = resolve("tiny", run="small")[find_stage(stem).name]
+    parameters = resolve("tiny", run="small")[stage.name]
     manifest = {
         "parameters": parameters.model_dump(mode="json"),
         "seeds": {},
-        "wall_time_s": 2.0,
         "peak_memory_mb": 100.0,
         "machine": "M",
         "device": "cpu",
         "outputs": {},
+        "inputs": {"upstream": dict.fromkeys(stage.upstream, artifact_hash({}))},
         "notebook": {"executed.ipynb": {"sha256": file_hash(folder / "executed.ipynb")}},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_json(folder / "manifest.json", sealed(manifest))
 
 
 def test_the_page_gives_pictures_their_size_and_offers_both_files() -> None:
-    page = book.page(a_notebook(), "06_reinforce")
+    page, _ = book.page(a_notebook(), "06_reinforce")
     image = page["cells"][1]["metadata"]["mystnb"]["image"]
     assert image == {"width": "640px", "alt": "Chart: Figure 9"}
     assert page["cells"][1]["metadata"]["tags"] == ["hide-input"]
-    assert list(page["cells"][1]["outputs"][0]["data"]) == ["image/png"]
     last = page["cells"][-1]["source"]
     assert "source/06_reinforce.ipynb" in last
     assert "executed/06_reinforce.ipynb" in last
 
 
+def test_a_picture_that_says_what_it_shows_is_read_so() -> None:
+    page, _ = book.page(a_notebook(image={"alt": "r's rise"}), "06_reinforce")
+    assert page["cells"][1]["metadata"]["mystnb"]["image"]["alt"] == "r's rise"
+
+
+def test_the_data_of_a_chart_are_offered() -> None:
+    notebook = a_notebook()
+    notebook.cells[1].outputs[0].data["text/csv"] = "x,y\n1,2\n"
+    page, files = book.page(notebook, "06_reinforce")
+    assert files == {"downloads/data/06_reinforce_1.csv": b"x,y\n1,2\n"}
+    assert list(page["cells"][1]["outputs"][0]["data"]) == ["image/png"]
+    assert "../downloads/data/06_reinforce_1.csv" in page["cells"][2]["source"]
+
+
 def test_findings_stand_under_a_link_to_their_section(small_run: RunFolder) -> None:
     said = "> **Paper:** up.\n>\n> **This run:** down."
     found = new_output("display_data", {"text/markdown": said})
-    executed = {"01_search_space": a_notebook(outputs=[found])}
-    text = book.fill("before\n\n<!-- findings: 01_search_space -->\n\nafter", small_run, executed)
+    given = book.substitutions(small_run, {"01_search_space": a_notebook(outputs=[found])})
+    text = book.fill("before\n\n{{ findings_01_search_space }}\n\nafter", given, "page.md")
     link = "[Figure 9](../notebooks/01_search_space.ipynb#figure-9)"
     assert text == f"before\n\n{link}\n\n{said}\n\nafter"
-    with pytest.raises(book.BookError, match="names no notebook"):
-        book.fill("<!-- findings: 09_nothing -->", small_run, executed)
-
-
-def test_what_is_glued_from_a_notebook_that_was_not_run_is_said(small_run: RunFolder) -> None:
-    executed = {"01_search_space": a_notebook(), "06_reinforce": None}
-    there = "{glue:text}`../notebooks/01_search_space.ipynb::cells:.1f`"
-    gone = "{glue:}`../notebooks/06_reinforce.ipynb::runs`"
-    text = book.fill(f"{there} {gone} <!-- findings: 06_reinforce -->", small_run, executed)
-    assert text == f"{there} (not run) This notebook has not been run."
+    assert given["findings_06_reinforce"] == "This notebook has not been run."
+    with pytest.raises(book.BookError, match=r"page.md: \{\{ abuot \}\} is not one of note, about"):
+        book.fill("{{ abuot }}", given, "page.md")
 
 
 def test_the_page_of_the_benchmark_is_about_the_shipped_table(small_run: RunFolder) -> None:
-    from ionas.benchmark.table import embedded, signal
+    from ionas.benchmark.table import load_table
 
-    table = embedded("digits")
-    text = book.fill("<!-- digits: cells , --> <!-- digits: ratio .2f -->", small_run, {})
-    assert text == f"{len(table):,} {signal(table)['ratio']:.2f}"
+    table = load_table("digits")
+    text = book.fill("{{ digits_cells }} {{ digits_most }}", book.substitutions(small_run, {}), "p")
+    assert text == f"{len(table):,} {table.values('test_accuracy').max():.4f}"
 
 
 def test_times_are_those_of_the_run(small_run: RunFolder) -> None:
-    text = book.fill("<!-- times of the run -->", small_run, {})
-    assert "| {doc}`../notebooks/03_io_dataset` | 2 | 100 |" in text
-    assert f"**{2 * len(STAGES)}**" in text
-
-
-def test_a_notebook_that_went_on_is_said_to_have(small_run: RunFolder) -> None:
-    path = small_run.stage("pretraining") / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "continued": True}))
-    text = book.fill("<!-- times of the run -->", small_run, {})
-    assert "| {doc}`../notebooks/02_pretraining` (going on with what was there) | 2 | 100 |" in text
-    about = book.fill("<!-- about the run -->", small_run, {})
-    assert "02_pretraining (2 s, going on with what was there), 03_io_dataset (2 s)" in about
+    path = small_run.stage("io_dataset") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["outputs"] = {"a.json": {"processor_s": 2.4}, "b.json": {"processor_s": 0.4}}
+    write_json(path, sealed(manifest))
+    text = book.substitutions(small_run, {})["times"]
+    assert "| {doc}`../notebooks/03_io_dataset` | 3 | 100 |" in text
+    assert "| **all together** | **3** | |" in text
 
 
 @pytest.mark.parametrize(
@@ -138,15 +146,19 @@ def test_an_unfinished_notebook_is_refused(
 ) -> None:
     put(small_run, "03_io_dataset", a_notebook(**changes))
     with pytest.raises(book.BookError, match=message):
-        book.stage_book(small_run.path, tmp_path / "_build")
+        book.stage_book(small_run, tmp_path / "_build")
 
 
 def test_a_missing_notebook_is_named_with_the_mend(small_run: RunFolder, tmp_path: Path) -> None:
-    (small_run.notebooks / "03_io_dataset.ipynb").unlink()
-    with pytest.raises(
-        book.BookError, match=r"no finished 03_io_dataset; .*ionas run --name small"
-    ):
-        book.stage_book(small_run.path, tmp_path / "_build")
+    shutil.rmtree(small_run.stage("io_dataset"))
+    with pytest.raises(book.BookError, match=r"03_io_dataset; .*ionas run --name small"):
+        book.stage_book(small_run, tmp_path / "_build")
+
+
+def test_a_notebook_that_was_cut_off_is_named(small_run: RunFolder, tmp_path: Path) -> None:
+    (small_run.path / "notebooks" / "03_io_dataset.ipynb").write_text('{"cells": [')
+    with pytest.raises(book.BookError, match=r"io_dataset.ipynb is no notebook that can be read"):
+        book.stage_book(small_run, tmp_path / "_build")
 
 
 @pytest.mark.parametrize("where", ["notebooks/03_io_dataset.ipynb", "io_dataset/executed.ipynb"])
@@ -154,24 +166,24 @@ def test_results_that_the_run_did_not_write_are_refused(
     small_run: RunFolder, tmp_path: Path, where: str
 ) -> None:
     write_text(small_run.path / where, execute.text(a_notebook(source="draw(better=True)")))
-    with pytest.raises(book.BookError, match=f"{Path(where).name} is not the"):
-        book.stage_book(small_run.path, tmp_path / "_build")
+    with pytest.raises(book.BookError, match=f"{Path(where).name} is not"):
+        book.stage_book(small_run, tmp_path / "_build")
 
 
-def test_prose_may_change_without_a_run(small_run: RunFolder, tmp_path: Path) -> None:
-    notebook = a_notebook()
-    notebook.cells[0].source = "# Two"
-    write_text(small_run.notebooks / "03_io_dataset.ipynb", execute.text(notebook))
-    stage = book.stage_book(small_run.path, tmp_path / "_build")
-    assert execute.read(stage / "notebooks" / "03_io_dataset.ipynb").cells[0].source == "# Two"
+def test_two_books_are_not_built_in_one_place(small_run: RunFolder, tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "_build"),
+        pytest.raises(TimeoutError, match="another process is writing"),
+    ):
+        book.build(small_run.name, tmp_path)
 
 
 def test_staging_writes_only_what_changed(small_run: RunFolder, tmp_path: Path) -> None:
-    stage = book.stage_book(small_run.path, tmp_path / "_build")
+    stage = book.stage_book(small_run, tmp_path / "_build")
     (stage / "book" / "stale.md").write_text("# Old")
     before = {path: path.stat().st_mtime_ns for path in stage.rglob("*") if path.is_file()}
     put(small_run, "06_reinforce", a_notebook(source="draw(2)"))
-    book.stage_book(small_run.path, tmp_path / "_build")
+    book.stage_book(small_run, tmp_path / "_build")
     after = {path: path.stat().st_mtime_ns for path in stage.rglob("*") if path.is_file()}
     assert set(before) - set(after) == {stage / "book" / "stale.md"}
     newer = {path.relative_to(stage).as_posix() for path in after if after[path] != before[path]}
@@ -292,12 +304,9 @@ def test_a_partial_publication_says_everywhere_what_it_lacks(partial_html: Path)
         lacking = stage.stem in lacks
         assert ("has not been run at the scale of the published run" in text) == lacking
         assert (f"It is partial, without {lacks}" in text) != lacking
-        downloads = {link for link in Page(path).links if "_downloads" in link}
+        links = Page(path).links
+        downloads = {x for x in links if "_downloads" in x and x.endswith(".ipynb")}
         assert len(downloads) == (1 if lacking else 2)
-    beside = (partial_html / "book" / "paper_beside_ours.html").read_text("utf-8")
-    assert "some (partial)" in beside
-    assert f"It is partial, without {lacks}" in beside
-    assert beside.count("This notebook has not been run.") == 3
     times = (partial_html / "book" / "running.html").read_text("utf-8")
     assert times.count("<p>not run</p>") == 3
 
@@ -315,9 +324,7 @@ def test_nothing_is_loaded_from_elsewhere(html: Path) -> None:
 
 @pytest.mark.slow
 def test_no_page_shows_an_error_or_an_empty_mark(html: Path) -> None:
-    wrong = re.compile(
-        r"Traceback \(most recent|Execution Failed|system-message|\{glue|!-- (findings|times)"
-    )
+    wrong = re.compile(r"Traceback \(most recent|Execution Failed|system-message|\{glue|\{\{ ")
     shown = [path for path in pages(html) if "_modules" not in path.parts]
     found = {str(p.relative_to(html)): m[0] for p in shown if (m := wrong.search(p.read_text()))}
     assert not found
@@ -362,10 +369,10 @@ def test_every_page_opens_clean(html: Path, browser: Any, device: str, theme: st
         ),
     )
     page.on("request", lambda r: note(f"asks {r.url}") if _leaves(r.url) else None)
-    for path in pages(html):
+    assert "Refresh" in (html / "index.html").read_text("utf-8")  # it only leads to the first page
+    for path in [path for path in pages(html) if path != html / "index.html"]:
         name = str(path.relative_to(html))
         page.goto(path.resolve().as_uri(), wait_until="load")
-        page.wait_for_function(f"[...document.querySelectorAll('.ionas-chart')].every({DRAWN})")
         page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         if wide > 0:

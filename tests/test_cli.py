@@ -12,12 +12,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ionas import __version__
+from ionas.book.configure import STAGES, parse_overrides, resolve
 from ionas.book.folders import project_root
-from ionas.book.parameters import STAGES, parse_overrides, resolve
+from ionas.book.run import RunError
 from ionas.cli import app, type_name
 
 ROOT = project_root()
-PROSE = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
 
 
 def ionas(*arguments: str) -> Result:
@@ -27,7 +28,7 @@ def ionas(*arguments: str) -> Result:
 def on_a_terminal(columns: int, *arguments: str) -> list[str]:
     """Lines that a terminal of so many columns shows."""
     done = subprocess.run(
-        [sys.executable, "-c", "from ionas.cli import app; app()", *arguments],
+        [sys.executable, "-m", "ionas", *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -45,6 +46,76 @@ def no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_version() -> None:
     done = ionas("--version")
     assert (done.exit_code, done.stdout) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("module", ["ionas", "ionas.cli"])
+def test_python_m_is_the_command(module: str) -> None:
+    command = [sys.executable, "-m", module, "params", "reinforced"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("there is no notebook 'reinforced'; did you mean 'reinforce'?")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (ValueError("no such cell"), 2, "no such cell\n"),
+        (FileNotFoundError(2, "No such file", "a.csv"), 2, "[Errno 2] No such file: 'a.csv'\n"),
+        (RunError("02 failed"), 1, "02 failed\n"),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on from here\n"),
+    ],
+)
+def test_errors_of_every_command_end_in_one_line(
+    error: BaseException, status: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ionas.book.configure.resolve", fail)
+    monkeypatch.setattr("ionas.benchmark.table.load_table", fail)
+    for arguments in (["params"], ["benchmark", "check"], ["data", "table", "t.csv"]):
+        done = ionas(*arguments)
+        assert (done.exit_code, done.stdout, done.stderr) == (status, "", told)
+
+
+def test_a_fault_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ionas.book.configure.resolve", lambda _: 1 / 0)
+    assert isinstance(ionas("params").exception, ZeroDivisionError)
+
+
+# --- what is written -------------------------------------------------------------------------
+
+ROWS = 'adjacency,operations,test_accuracy\n0100,"input,output",0.5\n'
+
+
+def test_a_table_is_never_written_over_its_source(tmp_path: Path) -> None:
+    source = tmp_path / "mine.csv"
+    source.write_text(ROWS)
+    for name in ("mine.csv", "other.csv", "other", "other.parquet.gz"):
+        done = ionas("data", "table", str(source), "--out", str(tmp_path / name))
+        assert (done.exit_code, done.stdout) == (2, ""), name
+        assert name in done.stderr
+    checked = tmp_path / "mine.parquet"
+    assert ionas("data", "table", str(source), "--out", str(checked)).exit_code == 0
+    before = checked.read_bytes()
+    (tmp_path / "link.parquet").symlink_to(checked)
+    for read, written in (("mine", "mine"), ("link", "mine"), ("mine", "link")):
+        paths = [str(tmp_path / f"{name}.parquet") for name in (read, written)]
+        done = ionas("data", "table", paths[0], "--out", paths[1])
+        assert done.exit_code == 2
+        assert "is the file that is read" in done.stderr
+    assert (source.read_text(), checked.read_bytes()) == (ROWS, before)
+
+
+def test_the_book_may_be_written_elsewhere(
+    no_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (no_runs / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ionas.book.html.build", lambda run, out: f"{run} in {out}")
+    assert ionas("book", "mine").stdout == "open in a browser: mine in None\n"
+    done = ionas("book", "mine", "--out", "there")
+    assert done.stdout == f"open in a browser: mine in {tmp_path / 'there'}\n"
 
 
 # --- params ----------------------------------------------------------------------------------
@@ -144,7 +215,7 @@ def test_status_of_a_finished_run_and_of_a_damaged_one(tiny_copy: Path) -> None:
 
 def test_benchmark_check_of_a_table_without_repeats(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
-    table.write_text('adjacency,operations,test_accuracy\n0100,"input,output",0.5\n')
+    table.write_text(ROWS)
     done = ionas("benchmark", "check", str(table))
     assert done.exit_code == 0
     assert done.stdout.splitlines()[0] == "mine: 1 cells, budget unknown"
@@ -210,7 +281,7 @@ def test_ionas_commands_of_the_prose_are_valid() -> None:
     from typer.main import get_command
 
     lines = commands("ionas")
-    assert {name for name, _ in lines} >= {"README.md", "running.md"}
+    assert {name for name, _ in lines} >= {"README.md", "CONTRIBUTING.md", "running.md"}
     for name, line in lines:
         words = shlex.split(line)[1:]
         command = get_command(app)

@@ -1,4 +1,4 @@
-"""Calls on Dask and Ray workers, one of which is killed, with the results of serial calls."""
+"""Calls on Dask workers, one of which is killed, with the results of serial calls."""
 
 import json
 import math
@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from embedding_data import SMALL, of_all, small_data
+from embedding_data import SMALL, changed, data_of_both, small_data
+from test_pretraining import kept, study
 
 from ionas import parallel
-from ionas.embedding.training import _history, train_all
-from ionas.images import load_images
-from ionas.pretraining import Recipe, train_networks
+from ionas.embedding.training import _trained, train_data
+from ionas.parameters import Pretraining
+from ionas.pretraining import train_networks
 from ionas.space.cells import enumerate_cells
 
 ROOT = Path(__file__).parents[1]
@@ -99,29 +100,6 @@ def cluster(tmp_path_factory):
         cluster.stop()
 
 
-@pytest.fixture(scope="module")
-def ray_address():
-    """A Ray cluster of two workers on this machine alone, owned by a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # or it would write a token to the home folder
-        pytest.importorskip("ray", reason="Ray is not installed: pip install 'ionas[ray]'")
-        code = (
-            "import ray, sys; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, "
-            f"_node_ip_address='{HOST}'); "
-            "print(ray.get_runtime_context().gcs_address, flush=True); sys.stdin.read()"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            yield process.stdout.readline().strip()
-            process.stdin.close()
-
-
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     monkeypatch.setenv("IONAS_PROGRESS", "off")
@@ -143,8 +121,7 @@ def on_dask(cluster, monkeypatch):
 @pytest.mark.parametrize(
     ("backend", "scheduler", "message"),
     [
-        ("dsk", "", "no backend 'dsk'; did you mean 'dask'"),
-        ("slurm", "", "no backend 'slurm'; there are: processes, dask, ray"),
+        ("dsk", "", "no backend 'dsk'; choose processes or dask"),
         ("processes", "tcp://127.0.0.1:1", "needs a backend, too"),
     ],
 )
@@ -155,26 +132,24 @@ def test_a_wrong_choice_is_refused(monkeypatch, backend, scheduler, message):
             call()
 
 
-@pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_a_missing_library_is_named_with_the_mend(monkeypatch, backend):
-    choose(monkeypatch, backend, "127.0.0.1:1")
-    monkeypatch.setitem(sys.modules, parallel.BACKENDS[backend], None)
-    with pytest.raises(ValueError, match=rf"not installed; .*ionas\[{backend}\]"):
+def test_a_missing_library_is_named_with_the_mend(monkeypatch):
+    choose(monkeypatch, "dask", "127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"not installed; .*ionas\[dask\]"):
         parallel.check()
 
 
-@pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_an_address_where_nobody_answers_is_refused(monkeypatch, backend):
-    pytest.importorskip(parallel.BACKENDS[backend], reason=f"{backend} is not installed")
+def test_an_address_where_nobody_answers_is_refused(monkeypatch):
+    pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr(parallel, "PATIENCE_S", 1)
-    choose(monkeypatch, backend)
+    choose(monkeypatch, "dask")
     with pytest.raises(ValueError, match="needs the address of its scheduler"):
         parallel.check()
     with socket.socket() as free:
         free.bind((HOST, 0))
         closed = f"{HOST}:{free.getsockname()[1]}"
-    for address in (closed, "tcp://127.0.0.1", "127.0.0.1:port"):
-        choose(monkeypatch, backend, address)
+    for address in (closed, "tcp://127.0.0.1", "127.0.0.1:port", "no://127.0.0.1:1"):
+        choose(monkeypatch, "dask", address)
         with pytest.raises(ValueError, match=f"nobody answers .*{address} "):
             parallel.check()
 
@@ -217,65 +192,50 @@ def test_a_call_that_always_kills_its_process_ends(monkeypatch):
         parallel.run(_die, [(1,), (2,)], jobs=2)
 
 
-def test_large_shared_arguments_are_packed_once():
-    large, small = np.arange(100_000), np.arange(3)
-    calls, shared = parallel._pack(operator.add, [(large, 1), (2, large), (small, small)])
-    assert len(shared) == 1
-    assert [len(keys) for _, keys in calls] == [1, 1, 0]
-    assert max(len(call) for call, _ in calls) < 1000
-    found = [
-        parallel._remote(parallel._versions(), call, *(shared[key] for key in keys))
-        for call, keys in calls
-    ]
-    assert [index for index, _ in found] == [0, 1, 2]
-    expected = [large + 1, large + 2, small + small]
-    assert all(np.array_equal(a, b) for (_, a), b in zip(found, expected, strict=True))
+def _inner(value):
+    return parallel.run(math.sqrt, [(value,)], jobs=1)
 
 
-def test_a_worker_with_other_versions_or_company_refuses():
-    (call,), _ = parallel._pack(math.sqrt, [(4,)])[0], None
-    versions = parallel._versions()
-    assert parallel._remote(versions, call[0]) == (0, 2)
-    with pytest.raises(ValueError, match=r"it has torch .*, not 1\.0; start it again"):
-        parallel._remote(versions | {"torch": "1.0"}, call[0])
-    with parallel._process, pytest.raises(ValueError, match="one thread each"):
-        parallel._remote(versions, call[0])
-    assert parallel._remote(versions, call[0]) == (0, 2)
+def test_calls_within_calls(tmp_path):
+    assert parallel.run(_inner, [(4,), (9,)], jobs=1) == [[2], [3]]
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"does not see .*IONAS_RUNS"):
-        _history("io", 1, small_data(), SMALL, tmp_path / "none", "cpu")
+        _trained("io", 1, SMALL, tmp_path / "none", "cpu")
 
 
 def test_a_killed_dask_worker_loses_no_network(on_dask, tmp_path, monkeypatch):
-    """SIGKILL in the midst of a training: every network once, and the bytes of a serial run."""
+    """SIGKILL in the midst of a training: finished networks stay, and all are as in serial."""
     from distributed import Client
 
-    images, cells = load_images("digits", train_size=400), enumerate_cells(4)[:8]
-    recipe = Recipe(channels=8, epochs=4, batch_size=32)
+    arguments = (*study(enumerate_cells(4)[:8], 6), None,
+        Pretraining(train_images=400, epochs=4, batch_size=32))  # fmt: skip
     report, folder = tmp_path / "progress.json", tmp_path / "dask"
     monkeypatch.setenv("IONAS_PROGRESS", str(report))
     with Client(on_dask.address) as client, ThreadPoolExecutor(1) as thread:
         client.wait_for_workers(2)
         victim, pid = next(iter(client.run(os.getpid).items()))
-        training = thread.submit(train_networks, cells, images, recipe, folder, seed=1)
-        wait_for(lambda: training.done() or list(folder.glob("networks/*.safetensors")))
+        training = thread.submit(train_networks, *arguments, folder)
+        wait_for(lambda: training.done() or list(folder.glob("*.sha256")))
         making = wait_for(lambda: client.processing()[victim])
+        finished = {path: path.stat().st_mtime_ns for path in folder.glob("[0-9a-f]*")}
         os.kill(pid, signal.SIGKILL)
-        metrics, timings = training.result()
+        networks = training.result()
         story = client.story(*making, on_error="ignore")
         moves = {(key, *states) for _, key, *states, _, _, _ in story if len(states) == 2}
         assert {(key, "processing", "released") for key in making} & moves  # lost, made again
         on_dask.worker()
+    for path, time_ns in finished.items():
+        if not path.suffix and path.with_name(f"{path.name}.sha256") in finished:
+            assert path.stat().st_mtime_ns == time_ns
     assert json.loads(report.read_text()) == {
         "description": "training networks", "done": 8, "total": 8,
     }  # fmt: skip
-    serial, _ = serially(monkeypatch, train_networks, cells, images, recipe, tmp_path / "serial", 1)
-    assert list(metrics.hash) == list(timings.hash) == list(cells.hashes)
-    assert metrics.equals(serial)
-    assert contents(folder) == contents(tmp_path / "serial")
-    assert len(contents(folder)) == len(cells)
+    serial = serially(monkeypatch, train_networks, *arguments, tmp_path / "serial")
+    assert networks.equals(serial)
+    assert kept(folder) == kept(tmp_path / "serial")
+    assert len(kept(folder)) == 8
 
 
 def serially(monkeypatch, function, *arguments):
@@ -286,14 +246,15 @@ def serially(monkeypatch, function, *arguments):
 
 
 def test_embeddings_trained_on_dask_have_the_same_bytes(on_dask, tmp_path, monkeypatch):
-    names = [("accuracy", 1), ("arch2vec", 2)]
-    first = train_all(names, of_all(small_data()), SMALL, tmp_path / "dask")
-    second = serially(
-        monkeypatch, train_all, names, of_all(small_data()), SMALL, tmp_path / "serial"
-    )
-    assert first.equals(second)
-    assert contents(tmp_path / "dask") == contents(tmp_path / "serial")
-    assert len(contents(tmp_path / "dask")) == 2  # and no file that is only for workers
+    p = changed(SMALL, seeds=[1], epochs=1, original_epochs=1)
+    both = data_of_both(small_data())
+    first = train_data(both, p, tmp_path / "dask", 0, "cpu")
+    monkeypatch.delenv("IONAS_BACKEND")
+    monkeypatch.delenv("IONAS_SCHEDULER")
+    second = train_data(both, p, tmp_path / "serial", 1, "cpu")
+    assert first.keys() == second.keys()
+    for key, values in first.items():
+        assert np.array_equal(values, second[key])
 
 
 def test_errors_and_large_arguments_on_dask(on_dask):
@@ -311,13 +272,20 @@ def test_dask_workers_of_other_code_are_refused(on_dask, monkeypatch):
         parallel.check()
 
 
+def test_a_worker_that_comes_later_is_asked_too(on_dask, monkeypatch):
+    monkeypatch.setattr(parallel, "_fault", lambda versions: "")
+    monkeypatch.setattr(parallel, "_versions", lambda: {"ionas code": "other"})
+    with pytest.raises(ValueError, match=r"worker .* is not fit: it has ionas code"):
+        parallel.run(math.sqrt, [(4,)])
+
+
 def test_dask_workers_of_many_threads_are_refused(on_dask, monkeypatch):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         1, threads_per_worker=2, processes=False, protocol="tcp", host=HOST, dashboard_address=":0"
     ) as threads:
         choose(monkeypatch, "dask", threads.scheduler_address)
-        with pytest.raises(ValueError, match=r"makes 2 calls at a time .*--nthreads 1"):
+        with pytest.raises(ValueError, match=r"makes several calls at a time .*--nthreads 1"):
             parallel.check()
 
 
@@ -331,9 +299,9 @@ def test_the_same_notebook_on_dask(on_dask, tiny_run, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"calls run on dask at {on_dask.address}" in done.stdout
-    networks = contents(tiny_run / "pretraining" / "networks")
+    networks = kept(tiny_run / "pretraining" / "networks")
     assert networks
-    assert contents(tmp_path / "tiny" / "pretraining" / "networks") == networks
+    assert kept(tmp_path / "tiny" / "pretraining" / "networks") == networks
     manifest = json.loads((tmp_path / "tiny" / "pretraining" / "manifest.json").read_text())
     assert manifest["backend"] == "dask"
 
@@ -348,19 +316,3 @@ def test_a_scheduler_that_is_gone_is_named(on_dask):
             ConnectionError, match="start it again, then go on with the same command"
         ):
             calls.result()
-
-
-def test_ray_gives_the_same_networks_though_a_worker_is_killed(ray_address, tmp_path, monkeypatch):
-    choose(monkeypatch, "ray", ray_address)
-    assert "2 at a time" in parallel.check()
-    items = [(value, tmp_path / "mark") for value in range(7)]
-    assert parallel.run(_square_or_die, items) == [value * value for value in range(7)]
-    assert (tmp_path / "mark").exists()
-    with pytest.raises(KeyError):
-        parallel.run(operator.getitem, [({}, 1)])
-    arguments = (enumerate_cells(3)[:3], load_images("digits", train_size=200))
-    recipe = Recipe(channels=4, epochs=1)
-    first, _ = train_networks(*arguments, recipe, tmp_path / "ray", 1)
-    second, _ = serially(monkeypatch, train_networks, *arguments, recipe, tmp_path / "serial", 1)
-    assert first.equals(second)
-    assert contents(tmp_path / "ray") == contents(tmp_path / "serial")

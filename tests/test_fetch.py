@@ -10,7 +10,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -89,9 +89,11 @@ def files(folder: Path) -> list[str]:
 
 
 def test_the_published_files_are_meant() -> None:
-    named = {source.name: source.sha256 for source in SOURCES.values()}
-    assert {named[name]: name for name in PUBLISHED.values()} == PUBLISHED
-    assert (SOURCES["cifar10"].address, SOURCES["cifar10"].name) == (CIFAR10.url, CIFAR10.filename)
+    for name, file in (("nasbench101", NAME), ("nasbench101-full", "nasbench_full.tfrecord")):
+        source = SOURCES[name]
+        assert source.address.endswith(f"/{file}")
+        assert PUBLISHED[source.sha256] == file
+    assert SOURCES["cifar10"].address == CIFAR10.url
 
 
 def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_process_that_was_killed_left_what_it_had(server: Server, tmp_path: Pa
     server.hold = threading.Event()
     source = SOURCES["nasbench101"]
     code = (
-        "from pathlib import Path; from ionas import fetch\n"
+        "from pathlib import Path; from ionas.benchmark import download as fetch\n"
         f"fetch.SOURCES['nasbench101'] = fetch.{source!r}\n"
         f"fetch.fetch('nasbench101', Path({str(tmp_path)!r}))"
     )
@@ -194,7 +196,7 @@ def test_without_a_network_it_says_what_to_do(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/{NAME}"
-    source = replace(SOURCES["nasbench101"], address=address)
+    source = SOURCES["nasbench101"]._replace(address=address)
     monkeypatch.setitem(SOURCES, "nasbench101", source)
     done = CliRunner().invoke(app, ["data", "fetch", "nasbench101", str(tmp_path)])
     assert (done.exit_code, done.stdout) == (2, "")

@@ -1,7 +1,11 @@
 """Image sets: sizes, splits, normalisation, augmentation, and what is refused."""
 
 import io
+import os
+import shutil
+import unicodedata
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +15,18 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import functional
 
-from ionas import images as module
-from ionas.book.parameters import Pretraining
+from ionas import image_folder
 from ionas.book.provenance import data_hash
-from ionas.images import Images, ImageSet, augment, check_source, load_images, subset
+from ionas.files import files_of
+from ionas.images import (
+    CIFAR10_MEAN,
+    ImageSet,
+    augment,
+    check_source,
+    load_images,
+    read_images,
+    write_images,
+)
 
 
 def test_digits_are_split_without_overlap_and_normalised():
@@ -50,17 +62,6 @@ def test_impossible_sizes_are_refused(sizes):
 def test_unknown_source_is_named():
     with pytest.raises(ValueError, match="'digit' is unknown; choose one of digits, cifar10"):
         check_source("digit")
-
-
-def test_subset_is_seeded_sorted_and_bounded():
-    images = Images(torch.arange(20.0)[:, None, None, None], torch.arange(20))
-    chosen = subset(images, 5, seed=1)
-    assert torch.equal(chosen.labels, subset(images, 5, seed=1).labels)
-    assert torch.equal(chosen.labels, chosen.labels.sort().values)
-    assert not torch.equal(chosen.labels, subset(images, 5, seed=2).labels)
-    assert len(subset(images, 0, seed=1)) == 20
-    with pytest.raises(ValueError, match="only 20"):
-        subset(images, 21, seed=0)
 
 
 def test_augmentation_is_a_crop_and_a_flip_of_the_image_in_a_black_frame():
@@ -156,7 +157,7 @@ def test_missing_folder_is_named(source, tmp_path):
     with pytest.raises(ValueError, match="no folder"):
         check_source(source, str(tmp_path / "absent"))
     (tmp_path / "text.zip").write_text("no archive")
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match=r"no folder|is no ZIP file"):
         check_source(source, str(tmp_path / "text.zip"))
 
 
@@ -228,15 +229,15 @@ def test_only_images_that_are_used_are_decoded(folder, tmp_path, monkeypatch):
     everything = load_images("folder", str(folder), validation_size=4)
     decoded = []
 
-    def counted(name, read):
+    def counted(name, *arguments):
         decoded.append(name)
-        return original(name, read)
+        return original(name, *arguments)
 
-    original = module._decoded
-    monkeypatch.setattr(module, "_decoded", counted)
+    original = image_folder.decode
+    monkeypatch.setattr(image_folder, "decode", counted)
     path = zipped(folder, tmp_path / "z.zip")
     few = load_images("folder", str(path), validation_size=4, train_size=3)
-    assert len(set(decoded[4:])) == 3 + 4 + 6  # before them, one of each class of each part
+    assert len(set(decoded)) == 3 + 4 + 6
     for part, reference in ((few.train, everything.train), (few.test, everything.test)):
         assert torch.equal(part.labels, reference.labels[: len(part)])
     raw = [
@@ -249,19 +250,16 @@ def test_only_images_that_are_used_are_decoded(folder, tmp_path, monkeypatch):
         load_images("folder", str(path), validation_size=4, train_size=9)
 
 
-def test_parameters_take_a_zip_file_and_see_when_it_changes(folder, tmp_path):
+def test_a_zip_file_is_seen_to_change(folder, tmp_path):
     path = zipped(folder, tmp_path / "z.zip")
-    parameters = Pretraining(images="folder", images_path=str(path))
-    parameters.check({})
-    assert parameters.data() == [path]
     before = data_hash(path)
     Image.new("RGB", (8, 8)).save(folder / "train" / "cat" / "0.png")
     zipped(folder, path)
     assert data_hash(path) != before
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("cat/0.png", b"")
-    with pytest.raises(ValueError, match=r"z\.zip needs images of at least two classes in train/"):
-        parameters.check({})
+    with pytest.raises(ValueError, match=r"z\.zip needs images of .* train/CLASS/.* has cat$"):
+        check_source("folder", str(path))
 
 
 def replaced(path: Path, name: str, content: bytes) -> None:
@@ -286,12 +284,10 @@ def png(width: int, height: int) -> bytes:
         (png(8, 8)[:40] + b"????" + png(8, 8)[44:], ""),
         (png(5000, 5000), "5000x5000 pixels"),
         (png(20_000, 20_000), "exceeds limit"),
-        (bytes(100_001), "100,001 bytes"),
     ],
-    ids=["empty", "cut off", "broken", "large", "huge", "long"],
+    ids=["empty", "cut off", "broken", "large", "huge"],
 )
-def test_a_bad_member_is_named(content, message, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST_FILE", 100_000)
+def test_a_bad_member_is_named(content, message, folder, tmp_path):
     path = zipped(folder, tmp_path / "z.zip")
     replaced(path, "train/dog/3.png", content)
     with pytest.raises(
@@ -314,15 +310,202 @@ def test_a_damaged_archive_is_told(folder, tmp_path):
         check_source("folder", str(path))
 
 
-def test_a_set_that_does_not_fit_into_memory(folder, tmp_path, monkeypatch):
-    def full(shape, dtype):
-        if shape == (18, 3, 8, 8):
-            raise MemoryError
-        return np.zeros(shape, dtype)
+# --- depth, containers, links ------------------------------------------------------------------
 
-    monkeypatch.setattr(module.np, "empty", full)
-    with pytest.raises(ValueError, match="18 images of 8x8 pixels do not fit into memory"):
-        load_images("folder", str(folder), validation_size=4)
+
+def first_pixel(folder: Path, name: str) -> list[int]:
+    """What becomes of the first pixel of train/cat/NAME, 0 to 255, found by the smallest red."""
+    for other in (folder / "train" / "cat").iterdir():
+        if other.name != name:
+            other.unlink()
+    images = load_images("folder", folder, validation_size=1)
+    both = torch.cat([images.train.pixels, images.validation.pixels])
+    labels = torch.cat([images.train.labels, images.validation.labels])
+    (cat,) = both[labels == 0]
+    scaled = cat[:, 0, 0] * torch.tensor(images.std) + torch.tensor(images.mean)
+    return (scaled * 255).round().int().tolist()
+
+
+def grey16(maxval: int) -> bytes:
+    return b"P5 8 8 %d\n" % maxval + np.full(64, 3, ">u2" if maxval > 255 else "u1").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "expected"),
+    [
+        ("d.pgm", lambda path: path.write_bytes(grey16(15)), 51),
+        ("e.pgm", lambda path: path.write_bytes(grey16(255)), 3),
+        ("a.gif", lambda path: Image.new("P", (8, 8)).save(path), 0),
+        ("a.PNG", lambda path: Image.new("1", (8, 8), 1).save(path), 255),
+    ],
+)
+def test_every_depth_up_to_8_bits_is_scaled(folder, name, write, expected):
+    write(folder / "train" / "cat" / name)
+    check_source("folder", folder)
+    assert first_pixel(folder, name) == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "options"),
+    [
+        ("a.png", np.full((8, 8), 1000, np.uint16), {}),
+        ("a.tif", np.full((8, 8), 1000, np.uint16), {}),
+        ("a.pgm", np.full((8, 8), 1000, np.uint16), {}),
+        ("a.tif", np.full((8, 8), 70_000, np.int32), {}),
+        ("a.tif", np.full((8, 8), 0.5, np.float32), {}),
+        ("a.gif", np.zeros((8, 8), np.uint8), {"save_all": True, "append_images": [
+            Image.new("L", (8, 8), 9)]}),
+    ],
+)  # fmt: skip
+def test_images_without_one_meaning_are_named(folder, name, image, options):
+    """Before anything runs, if it is the first of its class."""
+    Image.fromarray(image).save(folder / "train" / "cat" / name, **options)
+    for file in folder.glob("train/cat/[0-9].png"):
+        file.rename(file.with_name(f"z{file.name}"))
+    for call in (check_source, partial(load_images, validation_size=4)):
+        with pytest.raises(ValueError, match=rf"train/cat/{name} cannot be read as an image \(it"):
+            call("folder", folder)
+
+
+def test_a_constant_data_set_is_refused(folder):
+    for path in folder.glob("train/*/*"):
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(path)
+    with pytest.raises(ValueError, match="all train images are the same"):
+        load_images("folder", folder, validation_size=4)
+
+
+def test_what_is_left_out_is_said(folder):
+    (folder / "train" / "cat" / ".DS_Store").touch()
+    (folder / "notes.txt").touch()
+    check_source("folder", folder)
+    for name in ("train/cat/notes.txt", "train/cat/7.heic", "train/cat/7.jp2", "train/7.png"):
+        (folder / name).touch()
+        with pytest.warns(UserWarning, match=rf"{name} in .* left out"):
+            check_source("folder", folder)
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize("around", ["photos", "my/photos"])
+def test_a_folder_around_the_parts_is_found(folder, tmp_path, around):
+    plain = load_images("folder", folder, validation_size=4)
+    outer = tmp_path / "outer"
+    (outer / around).mkdir(parents=True)
+    (outer / "__MACOSX").mkdir()
+    (outer / "readme.txt").touch()
+    for part in ("train", "test"):
+        (folder / part).rename(outer / around / part)
+    path = zipped(outer, tmp_path / "z.zip")
+    for place in (outer, path):
+        if place == path:  # the helper's own junk would be a second place
+            with zipfile.ZipFile(path, "w") as archive:
+                for file in outer.rglob("*.*"):
+                    archive.write(file, f".\\{file.relative_to(outer)}".replace("/", "\\"))
+        check_source("folder", place)
+        assert same(load_images("folder", place, validation_size=4), plain)
+    before = data_hash(outer)
+    Image.new("RGB", (8, 8)).save(outer / around / "train" / "cat" / "0.png")
+    assert data_hash(outer) != before
+
+
+def test_several_data_sets_are_named(folder, tmp_path):
+    for name in ("a", "b"):
+        for part in ("train", "test"):
+            shutil.copytree(folder / part, tmp_path / "outer" / name / part)
+    with pytest.raises(ValueError, match="in one place; it has a/, b/"):
+        check_source("folder", tmp_path / "outer")
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / "outer" / name / "test")
+    with pytest.raises(ValueError, match="in one place; it has a, b"):
+        check_source("folder", tmp_path / "outer")
+
+
+def test_class_names_agree_in_whatever_code_points(folder):
+    composed, apart = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    (folder / "train" / "cat").rename(folder / "train" / composed)
+    (folder / "test" / "cat").rename(folder / "test" / apart)
+    images = load_images("folder", folder, validation_size=4)
+    assert images.classes == ("dog", composed)
+    assert torch.bincount(images.test.labels).tolist() == [3, 3]
+
+
+def test_links_in_circles_and_pipes_add_nothing(folder, tmp_path):
+    plain = load_images("folder", folder, validation_size=4)
+    cat = folder / "train" / "cat"
+    (cat / "again").symlink_to(cat)
+    (cat / "up").symlink_to(folder)
+    (folder / "train" / "dog" / "other").symlink_to(cat / "again")
+    os.mkfifo(cat / "pipe.png")
+    (cat / "null.png").symlink_to("/dev/null")
+    (cat / "zero.png").symlink_to("/dev/zero")
+    check_source("folder", folder)
+    assert same(load_images("folder", folder, validation_size=4), plain)
+    assert len(files_of(folder)) == 18
+    assert data_hash(folder)
+
+
+@pytest.mark.parametrize("target", ["not/fetched.png", "itself.png"])
+def test_a_link_to_nothing_is_named(folder, target):
+    (folder / "train" / "cat" / "itself.png").symlink_to(target)
+    with pytest.raises(ValueError, match=r"itself\.png is a link to nothing"):
+        check_source("folder", folder)
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"new\nline"])
+def test_a_name_that_cannot_be_written_is_refused(folder, name):
+    (folder / "train" / os.fsdecode(name)).mkdir()
+    shutil.copy(folder / "train" / "cat" / "0.png", folder / "train" / os.fsdecode(name))
+    with pytest.raises(ValueError, match=r"'(\\udcff|new\\nline)'; rename them"):
+        check_source("folder", folder)
+
+
+def test_what_is_no_folder_and_no_whole_zip_file_is_told_apart(folder, tmp_path):
+    whole = Path(shutil.make_archive(str(tmp_path / "whole"), "zip", folder))
+    (tmp_path / "cut.zip").write_bytes(whole.read_bytes()[:-99])
+    os.mkfifo(tmp_path / "pipe.zip")
+    check_source("folder", whole)
+    with pytest.raises(ValueError, match=r"cut\.zip is no ZIP file, or only the beginning of one"):
+        check_source("folder", tmp_path / "cut.zip")
+    for name in ("pipe.zip", "nothing.zip"):
+        with pytest.raises(ValueError, match=f"there is no folder or ZIP file .*{name}"):
+            check_source("folder", tmp_path / name)
+
+
+def test_many_links_to_each_other_end(tmp_path):
+    for here in range(30):
+        (tmp_path / str(here)).mkdir()
+        (tmp_path / str(here) / "file").touch()
+        for there in range(30):
+            (tmp_path / str(here) / f"to{there}").symlink_to(tmp_path / str(there))
+    assert sorted(files_of(tmp_path)) == sorted(f"{here}/file" for here in range(30))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_images_behind_links_are_hashed_as_they_are_read(folder, tmp_path, beside):
+    """Also where both parts lead to folders that stand beside them or to the same one."""
+    data = tmp_path / "data"
+    data.mkdir()
+    store = data if beside else tmp_path
+    for part in ("train", "test"):
+        (folder / part).rename(store / f"all_{part}")
+        (data / part).symlink_to(store / f"all_{part}")
+    assert len(load_images("folder", data, validation_size=4).train) == 8
+    hashes = [data_hash(data)]
+    Image.new("RGB", (8, 8)).save(store / "all_train" / "cat" / "0.png")
+    hashes.append(data_hash(data))
+    (data / "test").unlink()
+    (data / "test").symlink_to(store / "all_train")
+    hashes.append(data_hash(data))
+    assert len(load_images("folder", data, validation_size=4).test) == 12
+    assert len(set(hashes)) == 3
+
+
+def test_a_written_data_set_is_read_again(folder, tmp_path):
+    images = load_images("folder", folder, validation_size=4)
+    hashes = [write_images(images, tmp_path / name) for name in ("a", "b")]
+    assert hashes[0] == hashes[1]
+    found = read_images(tmp_path / "a")
+    assert same(found, images)
+    assert found.name == images.name
 
 
 @pytest.mark.shared
@@ -333,4 +516,4 @@ def test_cifar10_as_a_zip_file(shared_data):
     assert images.train.pixels.shape == (1000, 3, 32, 32)
     assert images.classes[:3] == ("airplane", "automobile", "bird")
     assert torch.bincount(images.test.labels).tolist() == [1000] * 10
-    assert images.mean == pytest.approx(module.CIFAR10_MEAN, abs=0.02)
+    assert images.mean == pytest.approx(CIFAR10_MEAN, abs=0.02)

@@ -14,15 +14,17 @@ PACKAGE = project_root() / "ionas"
 # A module imports those of earlier floors; on a floor with several rooms, none of its neighbors.
 FLOORS = [
     {"ionas"},
-    {"space", "images", "parallel", "paper"},
+    {"files"},
+    {"image_folder"},
+    {"space", "images", "parallel", "parts", "paper", "parameters"},
     {"networks", "plots"},
     {"pretraining", "io_dataset"},
     {"benchmark"},
     {"embedding"},
     {"tasks"},
     {"book"},
-    {"bench"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -1,6 +1,7 @@
 """The IO dataset: targets against hand work and a plain-Python oracle, splits, the five sets."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from ionas import io_dataset
 from ionas.images import Images
-from ionas.networks import Network
+from ionas.networks import Network, build, describe, load_network, to_bytes
 from ionas.paper import paper_table
-from ionas.space.cells import Cell
+from ionas.parameters import IODataset, Pretraining
+from ionas.parts import write
+from ionas.space.cells import Cell, enumerate_cells
 
 HASHES = [f"{7919 * k % 1009:08x}" for k in range(608)]  # in no order
 
@@ -89,9 +91,7 @@ def test_shuffled_features_give_the_same_targets():
     [
         ({"features": torch.zeros(4, 5)}, "do not fit"),
         ({"bias": torch.zeros(2)}, "do not fit"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "4 images have labels"),
-        ({"labels": torch.full((4,), 3)}, "labels must be in 0 to 2"),
-        ({"labels": torch.full((4,), -1)}, "labels must be in 0 to 2"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "do not fit"),
         ({"top_k": 8}, "choose 1 to 7"),
         ({"top_k": 0}, "choose 1 to 7"),
     ],
@@ -134,94 +134,148 @@ def images():
 def test_network_targets_sum_to_logits_in_evaluation_mode(networks, images):
     for network in networks:
         network.train()  # the functions must not use batch statistics
-    found = io_dataset.network_targets((n for n in networks), images, top_k=9, batch_size=4)
-    assert found.shape == (3, 11, 9)
-    assert found.dtype == np.float32
-    for network, values in zip(networks, found, strict=True):
+        values = io_dataset.network_targets(network, images, IODataset(top_k=9, batch_size=4))
+        assert values.shape == (11, 9)
+        assert values.dtype == np.float32
         with torch.no_grad():
             logits = network.eval()(images.pixels)[torch.arange(11), images.labels]
         np.testing.assert_allclose(values.sum(1), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_size_changes_nothing(networks, images):
-    one = io_dataset.network_targets(networks, images, 5, batch_size=1)
-    np.testing.assert_allclose(
-        one, io_dataset.network_targets(networks, images, 5, batch_size=64), rtol=1e-4, atol=1e-6
+    one, all_ = (
+        io_dataset.network_targets(networks[0], images, IODataset(top_k=5, batch_size=size))
+        for size in (1, 64)
     )
+    np.testing.assert_allclose(one, all_, rtol=1e-4, atol=1e-6)
 
 
-def test_contributions_are_the_targets_with_their_origin(networks, images):
-    network, label = networks[0].eval(), int(images.labels[2])
-    pair = io_dataset.contributions(network, images.pixels[2], label)
-    target = io_dataset.network_targets([network], images[2:3], top_k=9)[0, 0]
-    np.testing.assert_allclose(pair["contribution"], target, rtol=1e-5, atol=1e-7)
-    with torch.no_grad():
-        features = network.features(images.pixels[2:3])[0]
-        logit = network(images.pixels[2:3])[0, label]
-    assert pair["contribution"].sum() == pytest.approx(float(logit), abs=1e-6)
-    assert sorted(pair["feature"]) == list(range(9))
-    assert (pair["weight"].diff().dropna() <= 0).all()
-    head = network.classifier
-    for row in pair.itertuples():
-        bias = row.feature == 8
-        weight = head.bias[label] if bias else head.weight[label, row.feature]
-        assert row.weight == weight.item()
-        assert row.value == pytest.approx(1 if bias else float(features[row.feature]))
-
-
-def test_a_diverged_network_is_named(networks, images):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_diverged_network_is_named(networks, images, value):
     broken = copy.deepcopy(networks[1])
-    broken.classifier.bias.data[:] = float("nan")
-    with pytest.raises(ValueError, match="network 1 gives outputs that are not finite"):
-        io_dataset.network_targets([networks[0], broken], images, top_k=9)
+    broken.classifier.bias.data[:] = value
+    name = broken.cell.hash
+    with pytest.raises(ValueError, match=f"network {name} are too large or not finite"):
+        io_dataset.network_targets(broken, images, IODataset(top_k=9))
 
 
-def test_published_targets_take_their_places(tmp_path):
-    """By hand: train networks b, d published, a, c here; validation network e published."""
-    published = pd.DataFrame(
-        {"hash": ["d", "x", "b", "e"], "labeled": ["train"] * 3 + ["validation"]}
+@pytest.fixture
+def kept(tmp_path):
+    """A table of cells, the rows of its networks as kept in a folder, images, and the folder."""
+    cells = enumerate_cells(4)[5:10]
+    p = Pretraining(channels=4, stacks=2)
+    torch.manual_seed(2)
+    for cell in cells:
+        about = {"cell": describe(cell), "parameters": {"channels": 4, "stacks": 2},
+            "in_channels": 1, "classes": 4}  # fmt: skip
+        write(tmp_path, cell.hash, to_bytes(build(cell, p, 1, 4), about))
+    networks = pd.DataFrame(
+        {
+            "index": [3, 0, 4, 2, 1],
+            "hash": [cells[k].hash for k in (3, 0, 4, 2, 1)],
+            "labeled": ["train"] * 3 + ["validation"] * 2,
+        }
     )
-    published.to_parquet(tmp_path / "networks.parquet")
-    values = {"train_test": np.full((3, 2, 1), 7.0), "validation_test": np.full((1, 2, 1), 5.0)}
-    values["train_test"][:, 0, 0] = 4, 24, 2
-    save_file(
-        {k: v.astype(np.float16) for k, v in values.items()}, tmp_path / "targets.safetensors"
-    )
-    networks = pd.DataFrame({"hash": list("abcde"), "labeled": ["train"] * 4 + ["validation"],
-        "published": [False, True, False, True, True]})  # fmt: skip
-    here = {"train_test": np.array([[[1.0], [8.0]], [[3.0], [8.0]]], np.float32)}
-    found = io_dataset.with_published(here, networks, tmp_path)
-    assert found["train_test"].tolist() == [[[1], [8]], [[2], [7]], [[3], [8]], [[4], [7]]]
-    assert found["validation_test"].tolist() == [[[5], [5]]]
-    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
-    with pytest.raises(
-        ValueError, match="train_test have 2 images and 1 contributions, those here 3"
+    rng = np.random.default_rng(0)
+    sizes = {"validation": 6, "test": 5}
+    images = {f"{k}_pixels": rng.normal(size=(n, 1, 8, 8)).astype("f4") for k, n in sizes.items()}
+    images |= {f"{k}_labels": rng.integers(4, size=n) for k, n in sizes.items()}
+    return networks, SimpleNamespace(cells=cells), images, tmp_path
+
+
+def test_targets_of_kept_networks_stand_in_the_order_of_the_rows(kept):
+    networks, table, images, folder = kept
+    p = IODataset(validation_images=4, top_k=3)
+    found = io_dataset.io_targets(networks, table, images, p, folder)
+    assert {name: values.shape for name, values in found.items()} == {
+        "train_validation": (3, 4, 3), "train_test": (3, 5, 3),
+        "validation_validation": (2, 4, 3), "validation_test": (2, 5, 3),
+    }  # fmt: skip
+    shown = io_dataset.chosen_images(images, p)
+    assert [len(values) for values in shown.values()] == [4, 5]
+    for part, order in (("train", [3, 0, 4]), ("validation", [2, 1])):
+        loaded = [load_network(folder, table.cells[k]) for k in order]
+        for seen, values in shown.items():
+            expected = [io_dataset.network_targets(network, values, p) for network in loaded]
+            np.testing.assert_array_equal(found[f"{part}_{seen}"], np.float16(expected))
+    own = io_dataset.own_order_targets(networks, table, images, p, folder)["train_validation"]
+    for network, values in zip((3, 0, 4), own, strict=True):
+        loaded = load_network(folder, table.cells[network])
+        expected = io_dataset.network_targets(loaded, shown["validation"], p, ordered=False)
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_the_worked_pair_is_the_first_target_with_its_origin(kept):
+    networks, table, images, folder = kept
+    pair = io_dataset.worked_pair(networks, table, images, folder)
+    network = load_network(folder, table.cells[3])
+    one = {name: values[:1] for name, values in images.items()}
+    shown = io_dataset.chosen_images(one, IODataset(validation_images=1))["validation"]
+    target = io_dataset.network_targets(network, shown, IODataset(top_k=9))[0]
+    np.testing.assert_allclose(pair["contribution"][:9], target, rtol=1e-5, atol=1e-7)
+    label = int(pair["label"])
+    assert label == images["validation_labels"][0]
+    with torch.no_grad():
+        features = network.features(shown.pixels)[0]
+        logit = network(shown.pixels)[0, label]
+    assert float(pair["logit"]) == float(logit)
+    assert pair["contribution"].sum() == pytest.approx(float(logit), abs=1e-6)
+    assert sorted(pair["feature"]) == list(range(len(features) + 1))
+    assert (np.diff(pair["weight"]) <= 0).all()
+    head = network.classifier
+    for feature, weight, value in zip(
+        *(pair[k] for k in ("feature", "weight", "value")), strict=True
     ):
-        io_dataset.with_published({"train_test": np.ones((2, 3, 1))}, networks, tmp_path)
-    moved = networks.assign(labeled=["train"] * 3 + ["validation"] * 2)
-    with pytest.raises(ValueError, match="network d is of the validation part here"):
-        io_dataset.with_published(here, moved, tmp_path)
+        bias = feature == len(features)
+        assert weight == (head.bias[label] if bias else head.weight[label, feature]).item()
+        assert value == pytest.approx(1 if bias else float(features[feature]))
 
 
-def test_first_images(images):
-    first = io_dataset.first_images(images.pixels, images.labels, 4)
-    assert torch.equal(first.pixels, images.pixels[:4])
-    assert torch.equal(first.labels, images.labels[:4])
-    assert len(io_dataset.first_images(images.pixels, images.labels, 0)) == 11
-    with pytest.raises(ValueError, match="cannot take 12 images: notebook 02 keeps 11"):
-        io_dataset.first_images(images.pixels, images.labels, 12)
+def test_sizes(kept):
+    networks, _, images, _ = kept
+    sizes = io_dataset.sizes(networks, images, IODataset(validation_images=4))
+    assert sizes["networks"].tolist() == [3, 2, pd.NA]
+    assert sizes["images"].tolist() == [pd.NA, 4, 5]
 
 
-def test_nothing_to_do_is_said(networks, images):
-    with pytest.raises(ValueError, match="no images"):
-        io_dataset.network_targets(networks, images[:0])
-    with pytest.raises(ValueError, match="no networks"):
-        io_dataset.network_targets([], images)
+def test_a_missing_network_is_named(kept):
+    networks, table, images, folder = kept
+    (folder / networks["hash"][1]).unlink()
+    wanted = IODataset(validation_images=0, top_k=3)
+    with pytest.raises(ValueError, match=f"{networks['hash'][1]} is missing .* notebook 02 again"):
+        io_dataset.io_targets(networks, table, images, wanted, folder)
+    with pytest.raises(ValueError, match="cannot take 100 validation images"):
+        io_dataset.io_targets(networks, table, images, IODataset(), folder)
+
+
+def test_the_first_images_are_chosen(images):
+    kept = {f"{part}_pixels": images.pixels.numpy() for part in ("validation", "test")}
+    kept |= {f"{part}_labels": images.labels.numpy() for part in ("validation", "test")}
+    chosen = io_dataset.chosen_images(kept, IODataset(validation_images=4))
+    assert torch.equal(chosen["validation"].pixels, images.pixels[:4])
+    assert torch.equal(chosen["validation"].labels, images.labels[:4])
+    assert len(chosen["test"]) == 11
+    with pytest.raises(ValueError, match="cannot take 12 test images: notebook 02 keeps 11"):
+        io_dataset.chosen_images(kept, IODataset(validation_images=0, test_images=12))
+
+
+def rows(train, validation=()):
+    """Networks with these hashes."""
+    labeled = ["train"] * len(train) + ["validation"] * len(validation)
+    return pd.DataFrame({"hash": [*train, *validation], "labeled": labeled})
+
+
+def sets_of(train, targets, share, validation=()):
+    parts = ("train_validation", "validation_validation", "train_test", "validation_test")
+    named = dict(zip(parts, targets, strict=True))
+    p = IODataset(validation_share=share)
+    return io_dataset.set_table(named, rows(train, validation), p).set_index("set")
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, unique=True), st.floats(0.01, 0.99))
 def test_split_takes_the_first_by_hash(hashes, fraction):
-    validation, test = io_dataset.split_networks(hashes, fraction)
+    split = io_dataset.splits(rows(hashes, ["0", "1"]), IODataset(validation_share=fraction))
+    validation, test = split["validation_networks"], split["test_networks"]
     assert len(validation) >= 1
     assert len(test) >= 1
     assert sorted([*validation, *test]) == list(range(len(hashes)))
@@ -229,42 +283,27 @@ def test_split_takes_the_first_by_hash(hashes, fraction):
     assert max(hashes[k] for k in validation) < min(hashes[k] for k in test)
 
 
-def test_the_paper_has_61_networks_for_validation():
-    assert len(io_dataset.split_networks(HASHES, 0.1)[0]) == 61
+def test_one_network_cannot_be_split():
+    with pytest.raises(ValueError, match="1 train networks cannot be split"):
+        io_dataset.splits(rows(["a"], ["b"]), IODataset())
 
 
-@pytest.mark.parametrize(("count", "fraction"), [(1, 0.1), (0, 0.1), (10, 0.0), (10, 1.0)])
-def test_split_refuses(count, fraction):
-    with pytest.raises(ValueError, match=r"label at least two|between 0 and 1"):
-        io_dataset.split_networks(HASHES[:count], fraction)
-
-
-def test_five_sets_have_the_sizes_of_table_2():
+def test_the_sets_have_the_sizes_of_table_2():
     """608 and 77 networks, 1,000 and 2,000 images; one feature, so that it stays small."""
-
-    def shaped(networks, images):
-        return np.broadcast_to(np.float32(0), (networks, images, 1))
-
-    table = io_dataset.five_sets(
-        shaped(608, 1000),
-        shaped(77, 1000),
-        shaped(608, 2000),
-        shaped(77, 2000),
-        *io_dataset.split_networks(HASHES, 0.1),
-    )
+    shapes = [(608, 1000, 1), (77, 1000, 1), (608, 2000, 1), (77, 2000, 1)]
+    table = sets_of(HASHES, [np.broadcast_to(np.float16(0), shape) for shape in shapes], 0.1)
     paper = paper_table(2)
+    assert table["network_count"].tolist() == [608, 77, 61, 547, 77]
     assert table["size"].tolist() == [608_000, 77_000, 122_000, 1_094_000, 154_000]
     assert table["size"].tolist() == paper["size"].tolist()
     assert table["labeled"].tolist() == paper["labeled"].tolist()
     assert table["networks"].tolist() == paper["networks"].tolist()
-    assert table["set"].is_unique
 
 
 def test_baselines_are_those_of_the_mean_target():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=shape) for shape in ((6, 4, 3), (2, 4, 3), (6, 5, 3), (2, 5, 3))]
-    validation, test = np.array([1, 4]), np.array([0, 2, 3, 5])
-    table = io_dataset.five_sets(*parts, validation, test).set_index("set")
+    table = sets_of("dafcbe", parts, 1 / 3)
     sets = {
         "train": parts[0],
         "unseen networks": parts[1],
@@ -273,14 +312,25 @@ def test_baselines_are_those_of_the_mean_target():
         "test: unseen networks and images": parts[3],
     }
     for name, values in sets.items():
-        rows = [row for network in values.tolist() for row in network]
-        mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-        errors = [(x - m) ** 2 for row in rows for x, m in zip(row, mean, strict=True)]
+        pairs = [row for network in values.tolist() for row in network]
+        mean = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+        errors = [(x - m) ** 2 for row in pairs for x, m in zip(row, mean, strict=True)]
         assert table.loc[name, "baseline"] == pytest.approx(sum(errors) / len(errors))
-        assert table.loc[name, "size"] == len(rows)
+        assert table.loc[name, "size"] == len(pairs)
 
 
-def test_five_sets_refuse_a_split_that_is_none():
-    parts = [np.zeros((4, 2, 1)), np.zeros((1, 2, 1)), np.zeros((4, 2, 1)), np.zeros((1, 2, 1))]
-    with pytest.raises(ValueError, match="must split the 4 train networks"):
-        io_dataset.five_sets(*parts, np.array([0]), np.array([1, 2]))
+def test_blind_baselines_by_hand():
+    """Two train networks, one validation network; two images in each part; one target each."""
+    train_validation = np.array([[[1.0], [3.0]], [[3.0], [7.0]]])
+    # Mean over networks on each image: 2 and 5. Mean over images of each network: 2 and 5.
+    validation_validation = np.array([[[2.0], [8.0]]])
+    train_test = np.array([[[2.0], [4.0]], [[5.0], [4.0]]])
+    parts = [train_validation, validation_validation, train_test, np.zeros((1, 2, 1))]
+    found = sets_of("ba", parts, 0.5)  # the second is for validation
+    assert found["network_blind"].tolist()[:2] == [(1 + 4 + 1 + 4) / 4, (0 + 9) / 2]
+    assert found["network_blind"].isna().tolist() == [False, False, True, True, True]
+    assert found.loc["train", "image_blind"] == (1 + 1 + 4 + 4) / 4
+    assert found.loc["unseen images", "image_blind"] == (0 + 1) / 2
+    assert found.loc["test: unseen images", "image_blind"] == (0 + 4) / 2
+    assert found["image_blind"].isna().tolist() == [False, True, False, False, True]
+    assert found.loc["unseen networks", "baseline"] == 9

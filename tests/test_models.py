@@ -8,9 +8,11 @@ import torch
 from embedding_data import small_data
 
 from ionas.embedding.accuracy_model import AccuracyModel
-from ionas.embedding.arch2vec import Arch2vec, kl_term, loss
+from ionas.embedding.arch2vec import Arch2vec, kl_term
 from ionas.embedding.io_model import IOModel
-from ionas.space.cells import CONV3X3, INPUT, OUTPUT, Cell, cell_tensors
+from ionas.space import INPUT, OUTPUT
+from ionas.space.cells import Cell, cell_tensors
+from ionas.space.nasbench101 import CONV3X3
 
 
 def sigmoid(x):
@@ -32,16 +34,29 @@ def test_kl_is_zero_for_the_prior():
     assert kl_term(torch.zeros(3, 7, 16), torch.zeros(3, 7, 16)).item() == 0
 
 
+class Answers(Arch2vec):
+    """Decodes to the probabilities that it was given."""
+
+    def answer(self, edges, named):
+        self.answers = (torch.as_tensor(edges).float().logit(), torch.as_tensor(named).float())
+
+    def logits(self, z):
+        edges, named = self.answers
+        return edges, named.log() if self.activation == "softmax" else named.logit()
+
+
 def test_loss_by_hand():
     """The chain input - conv - output with a decoder that answers 0.9 or 0.2 everywhere."""
     adjacency, operations = cell_tensors([Cell([[0, 1, 0], [0, 0, 1], [0, 0, 0]],
                                                [INPUT, CONV3X3, OUTPUT])])  # fmt: skip
-    edges, named = torch.full((1, 7, 7), 0.9), torch.full((1, 7, 5), 0.2)
     zeros = torch.zeros(1, 7, 16)
     on_edges = (2 * cross_entropy(0.9, 1) + 19 * cross_entropy(0.9, 0)) / 49
     on_operations = (3 * cross_entropy(0.2, 1) + 32 * cross_entropy(0.2, 0)) / 35
-    found = loss((edges, named), adjacency, operations, zeros, zeros)
-    assert found.item() == pytest.approx(on_edges + on_operations, rel=1e-5)
+    for activation in ("sigmoid", "softmax"):  # five times 0.2: a distribution
+        vae = Answers(activation=activation)
+        vae.answer(torch.full((1, 7, 7), 0.9), torch.full((1, 7, 5), 0.2))
+        found = vae.loss(zeros, zeros, zeros, adjacency, operations)
+        assert found.item() == pytest.approx(on_edges + on_operations, rel=1e-5)
 
 
 def test_loss_against_a_loop():
@@ -60,9 +75,37 @@ def test_loss_against_a_loop():
                 expected += cross_entropy(named[b, i, k], operations[b, i, k]) / (batch * v * o)
             for m, s in zip(mu[b, i], log_std[b, i], strict=True):
                 expected -= 0.5 / (batch * v) ** 2 * (1 + 2 * s - m**2 - math.exp(2 * s))
-    tensors = [torch.tensor(x, dtype=torch.float32) for x in (adjacency, operations, mu, log_std)]
-    decoded = (torch.tensor(edges).float(), torch.tensor(named).float())
-    assert loss(decoded, *tensors).item() == pytest.approx(expected, rel=1e-5)
+    tensors = [torch.tensor(x, dtype=torch.float32) for x in (mu, log_std, adjacency, operations)]
+    vae = Answers(v, o, latent=width)
+    vae.answer(edges, named)
+    assert vae.loss(tensors[0], *tensors).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_encoder_against_the_library():
+    """GIN layers of torch_geometric with the same perceptrons."""
+    from torch_geometric.nn import DenseGINConv
+
+    torch.manual_seed(0)
+    data = small_data()
+    vae = Arch2vec(4, hidden=6, latent=3, layers=2)
+    vae.epsilon.data = torch.tensor([0.3, -0.2])
+    for module in vae.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    vae.eval()
+    adjacency, x = data.adjacency[:20], data.operations[:20]
+    with torch.no_grad():
+        mu, log_std = vae.encode(adjacency, x)
+        for perceptron, epsilon in zip(vae.perceptrons, vae.epsilon, strict=True):
+            rows = torch.nn.Sequential(
+                torch.nn.Flatten(0, 1), *perceptron, torch.nn.Unflatten(0, (20, 4))
+            )
+            layer = DenseGINConv(torch.nn.Identity(), eps=float(epsilon))
+            layer.nn = rows  # given at once, its weights would be drawn anew
+            x = layer(x, adjacency + adjacency.mT)
+        both = vae.mu_and_log_std(x)
+    np.testing.assert_allclose(torch.cat([mu, log_std], 2), both, atol=1e-5)
 
 
 def test_encoder_against_a_loop():
@@ -70,8 +113,7 @@ def test_encoder_against_a_loop():
     torch.manual_seed(0)
     data = small_data()
     vae = Arch2vec(4, hidden=6, latent=3, layers=2)
-    for convolution in vae.convolutions:
-        convolution.eps.data.fill_(0.3)
+    vae.epsilon.data.fill_(0.3)
     for module in vae.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_()
@@ -82,28 +124,25 @@ def test_encoder_against_a_loop():
         mu, log_std = vae.encode(adjacency, one_hot)
         for b in range(20):
             x = [one_hot[b, v] for v in range(4)]
-            for convolution, norm in zip(vae.convolutions, vae.norms, strict=True):
-                _, first, inner, _, second, _ = convolution.nn
+            for perceptron in vae.perceptrons:
                 after = []
                 for v in range(4):
                     total = 1.3 * x[v]
                     for u in range(4):
                         if adjacency[b, v, u] or adjacency[b, u, v]:
                             total = total + x[u]
-                    hidden = inner(first(total)[None]).relu()
-                    after.append(norm(second(hidden)).relu()[0])
+                    after.append(perceptron(total[None])[0])
                 x = after
-            np.testing.assert_allclose(mu[b], torch.stack([vae.mu(row) for row in x]), atol=1e-5)
-            np.testing.assert_allclose(
-                log_std[b], torch.stack([vae.log_std(row) for row in x]), atol=1e-5
-            )
+            both = torch.stack([vae.mu_and_log_std(row) for row in x])
+            np.testing.assert_allclose(torch.cat([mu[b], log_std[b]], 1), both, atol=1e-5)
 
 
 def test_normalisation_runs_over_batch_and_vertices():
     vae = Arch2vec(4, hidden=6, latent=3, layers=1).train()
     data = small_data()
     seen = []
-    vae.norms[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    norm = vae.perceptrons[0][1]
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     vae.encode(data.adjacency[:20], data.operations[:20])
     assert seen == [(80, 6)]
 
@@ -144,14 +183,15 @@ def test_softmax_is_an_option():
 
 def test_widths_of_the_paper():
     vae = Arch2vec()
-    assert len(vae.convolutions) == 4
-    assert [layer.nn[1].weight.shape for layer in vae.convolutions] == [(128, 5)] + 3 * [(128, 128)]
-    assert vae.mu.weight.shape == (16, 128)
+    dense = [[tuple(layer[k].weight.shape) for k in (0, 3)] for layer in vae.perceptrons]
+    assert dense == [[(128, 5), (128, 128)], *[[(128, 128)] * 2] * 3]
+    assert vae.mu_and_log_std.weight.shape == (2 * 16, 128)
     io = IOModel(vae)
     convolutions = [layer for layer in io.tower if isinstance(layer, torch.nn.Conv2d)]
     assert [(c.in_channels, c.out_channels, c.stride[0]) for c in convolutions] == [
         (3, 128, 1), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2),
     ]  # fmt: skip
+    assert all(c.bias is None for c in convolutions)  # METHOD 4
     assert io.flatten.weight.shape == (16, 112)
     dense = [tuple(layer.weight.shape) for layer in io.head if isinstance(layer, torch.nn.Linear)]
     assert dense == [(512, 528), (512, 512), (10, 512)]
@@ -166,7 +206,7 @@ def test_shapes():
     torch.manual_seed(0)
     vae = Arch2vec(4, latent=3, hidden=8)
     io = IOModel(vae, 3, channels=4, embedding=6, hidden=7, outputs=5)
-    features = io.image_features(torch.randn(9, 3, 8, 8))
+    features = io.tower(torch.randn(9, 3, 8, 8))
     assert features.shape == (9, 16)
     z = torch.randn(9, 4, 3)
     assert io.predict(z, features).shape == (9, 5)

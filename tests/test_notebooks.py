@@ -10,8 +10,8 @@ import papermill
 import pytest
 
 from ionas import plots
+from ionas.book.configure import STAGES
 from ionas.book.folders import project_root
-from ionas.book.parameters import STAGES
 
 FOLDER = project_root() / "notebooks"
 every_notebook = pytest.mark.parametrize("name", STAGES)
@@ -83,18 +83,23 @@ def test_a_notebook_has_the_common_frame(name: str) -> None:
 
 
 @every_notebook
-def test_a_figure_is_shown_once(name: str) -> None:
-    """A figure shows at the end of its cell; as the value of the cell, it would show again.
-
-    A final semicolon hides the value only where cells run with a history, and nbval's do not.
-    """
+def test_a_chart_is_shown_once(name: str) -> None:
+    """A chart is the value of its cell or given to `plots.show`; else it would be lost."""
     for cell in read(name).cells:
         body = ast.parse(cell.source).body if cell.cell_type == "code" else []
-        if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Call):
-            function = body[-1].value.func
-            if isinstance(function, ast.Attribute) and ast.unparse(function.value) == "plots":
-                returned = getattr(plots, function.attr).__annotations__["return"]
-                assert returned != "Figure", f"{cell.id}: figure = {ast.unparse(function)}"
+        shown = [body[-1].value] if body and isinstance(body[-1], ast.Expr) else []
+        calls = [
+            (node, node.func.attr)
+            for statement in body
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value) == "plots"
+        ]
+        shown += [argument for node, called in calls if called == "show" for argument in node.args]
+        for node, called in calls:
+            if getattr(plots, called).__annotations__["return"] is plots.Chart:
+                assert any(node is one for one in shown), f"{cell.id}: {ast.unparse(node)}"
 
 
 @every_notebook

@@ -1,22 +1,25 @@
 """Parameters: what is refused, with which words, and how profiles and overrides combine."""
 
 from pathlib import Path
+from typing import Any
 
 import fake_study
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ionas.book.parameters import (
+from ionas.book import checks
+from ionas.book.configure import (
     STAGES,
     InvalidParameters,
     find_stage,
     load_profile,
     nearest,
     parse_overrides,
-    parse_yaml,
     profiles,
     resolve,
+    validate,
 )
 
 FAKE = fake_study.STAGES
@@ -55,21 +58,130 @@ def test_a_notebook_has_three_names(name: str) -> None:
     assert find_stage(name).stem == "05_embedding_training"
 
 
-def test_values_are_yaml() -> None:
-    texts = ["01.seed=2", "second.factor=1e-3", "third.extra=[1, 2]", "01_first.data_file=a=b.csv"]
-    assert parse_overrides(texts, FAKE) == {
-        "first": {"seed": 2, "data_file": "a=b.csv"},
-        "second": {"factor": 0.001},
-        "third": {"extra": [1, 2]},
-    }
+# --- how a text is read ----------------------------------------------------------------------
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
+def read(text: str) -> Any:
+    """The value that `--set` gives a parameter, or the message that refuses it."""
+    stage, _, parameter = text.partition("=")[0].partition(".")
+    try:
+        values = parse_overrides([text])[stage]
+        return getattr(validate(STAGES[stage], values), parameter)
+    except InvalidParameters as error:
+        return f"refused: {error}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dir/images #2",
+        "2024",
+        "on",
+        "010",
+        "null",
+        "1e3",
+        "a: b",
+        "{a}",
+        "a=b.csv",
+        "",
+        " two ",
+        "'a'",
+    ],
+)
+def test_a_text_stays_as_it_is(text: str, tmp_path: Path) -> None:
+    assert read(f"pretraining.images_path={text}") == text
+    mine = profile(tmp_path, yaml.safe_dump({"pretraining": {"images_path": text}}))
+    assert resolve(mine)["pretraining"].images_path == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("pretraining.epochs=010", 10),
+        ("pretraining.epochs=1_000", 1000),
+        ("pretraining.learning_rate=1e-3", 0.001),
+        ("pretraining.learning_rate=1", 1.0),
+        ("reinforce.budget=1E6", 1e6),
+        ("pretraining.augment=true", True),
+        ("pretraining.augment=on", True),
+        ("pretraining.augment=No", False),
+        ("embedding_training.seeds=[1, 2]", [1, 2]),
+        ("embedding_training.seeds=[08, 9]", [8, 9]),
+        ("pretraining.images=folder", "folder"),
+    ],
+)
+def test_values_are_read_as_a_person_means_them(text: str, value: Any, tmp_path: Path) -> None:
+    assert (read(text), type(read(text))) == (value, type(value))
+    name, _, written = text.partition("=")
+    stage, _, parameter = name.partition(".")
+    mine = profile(tmp_path, f"{stage}:\n  {parameter}: {written}\n")
+    assert getattr(resolve(mine)[stage], parameter) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"pretraining.epochs={text}" for text in ("0x10", "1:30", "6.5", "yes", "", "six", "²")),
+        *(
+            f"{name}={text}"
+            for name in ("pretraining.learning_rate", "pretraining.clip", "reinforce.budget")
+            for text in ("inf", ".inf", "-.inf", "nan", ".nan", "1e999", "Infinity")
+        ),
+        *(
+            f"embedding_training.seeds={text}"
+            for text in ("3", "1, 2", "[1", "[]", "[-1]", "[[1]]")
+        ),
+        "search_space.seed=4294967296",
+        "performance_prediction.sizes=[-1]",
+        "performance_prediction.sizes=[0, 1]",
+        "embedding_training.seeds=" + 1500 * "[",
+        "embedding_training.seeds=&a [*a]",
+    ],
+    ids=lambda text: text[:40],
+)
+def test_what_is_no_such_value_is_refused(text: str) -> None:
+    told = read(text)
+    assert told.startswith(f"refused: {text.partition('=')[0]}")
+    assert "\n" not in told
+    assert len(told) < 500
+
+
+@given(st.text())
+@example('"\\UFFFFFFFF"')
+@example("!!python/object/apply:os.getcwd []")
+def test_any_text_is_a_value_or_refused(text: str) -> None:
+    assert read(f"search_space.dataset={text}") == text
+    for name in ("pretraining.epochs", "embedding_training.seeds", "pretraining.images"):
+        read(f"{name}={text}")
+
+
+@given(st.floats(1e-300, allow_infinity=False), st.integers(1, 10**30))
 def test_numbers_keep_their_value_and_type(real: float, whole: int) -> None:
-    assert parse_yaml(f"{real!r}") == real
-    assert isinstance(parse_yaml(f"{real:e}"), float)
-    assert parse_yaml(f"{whole}") == whole
-    assert isinstance(parse_yaml(f"{whole}"), int)
+    assert read(f"pretraining.learning_rate={real!r}") == real
+    assert read(f"pretraining.epochs={whole}") == whole
+
+
+def test_the_home_folder_may_be_written_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert read("search_space.table=~/t.csv") == "/home/me/t.csv"
+    assert read("pretraining.images_path=~") == "/home/me"
+    assert read("search_space.dataset=~") == "~"
+
+
+def test_the_parameters_of_a_run_are_a_profile_of_that_run(tmp_path: Path) -> None:
+    before = resolve("tiny", parse_overrides(["search_space.table=2024"]), run="mine")
+    content = {name: values.model_dump(mode="json") for name, values in before.items()}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert resolve(str(path)) == before
+    assert {values.run for values in resolve(str(path), run="other").values()} == {"other"}
+    content["reinforce"]["run"] = "another"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InvalidParameters, match="names several runs: another, mine"):
+        resolve(str(path))
+
+
+# --- what is refused -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,16 +191,22 @@ def test_numbers_keep_their_value_and_type(real: float, whole: int) -> None:
         ("first: {xyz: 5}", "first has no parameter 'xyz'; there are: seed, size, data_file"),
         ("frst: {size: 5}", "there is no notebook 'frst'; did you mean 'first'?"),
         ("first: {size: 0}", "first.size is 0: it should be greater than or equal to 1"),
-        ("first: {size: '5'}", "first.size is '5': it should be a valid integer"),
-        ("first: {size: true}", "first.size is True: it should be a valid integer"),
-        ("first: {run: other}", "first.run cannot be set here; name the run with --name"),
+        ("first: {size: 5.5}", "first.size is '5.5': it should be a valid integer"),
+        ("first: {size: true}", "first.size is 'true': it should be a valid integer"),
+        ("first: {size: 5}\nfirst: {seed: 2}", "'first' stands there twice"),
+        ("first: {size: 5, size: 6}", "'size' stands there twice"),
+        (1500 * "[" + 1500 * "]", "is not YAML: it is nested too deeply"),
+        ("third: {extra: " + 1500 * "[" + 1500 * "]" + "}", "is not YAML: it is nested too deeply"),
         ("second: {fail: maybe}", "second.fail is 'maybe': it should be '', 'error' or 'kill'"),
         ("third: {extra: [1, a]}", "third.extra.1 is 'a': it should be a valid integer"),
         ("first: [1]", "first must map parameters to values"),
         ("[1, 2]", "must map notebooks to their parameters"),
         ("a: [", "is not YAML"),
-        ("!!python/object/apply:os.getcwd []", "is not YAML"),
+        ("!!python/object/apply:os.getcwd []", "must map notebooks to their parameters"),
+        ("first: !!python/object/apply:os.getcwd []", "first must map parameters to values"),
+        ("? [first]\n: {size: 5}", "is not YAML"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_a_wrong_profile_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InvalidParameters) as caught:
@@ -131,13 +249,15 @@ def test_laptop_is_the_paper_but_for_what_its_header_says() -> None:
     }
     networks = ("images", "train_images", "channels", "cells_per_stack", "epochs", "augment")
     assert changed == {
-        *(f"pretraining.{name}" for name in (*networks, "test_images", "learning_rate")),
+        *(
+            f"pretraining.{name}"
+            for name in (*networks, "test_images", "learning_rate", "batch_size")
+        ),
         "output_features.threshold",
         "embedding_training.labeled_run",
         "embedding_training.unlabeled_run",
         "embedding_training.image_channels",
         "embedding_training.head_hidden",
-        "performance_prediction.sizes",
     }
 
 
@@ -152,16 +272,26 @@ def test_networks_that_cannot_be_trained_are_refused(wanted: int, message: str) 
     values = {"pretraining": {"validation_networks": wanted}}
     parameters = resolve("tiny", values, run="tiny")
     with pytest.raises(ValueError, match=message):
-        parameters["pretraining"].check(parameters)
+        checks.check("pretraining", parameters)
 
 
 @pytest.mark.parametrize(
     ("stage", "values", "message"),
     [
         ("pretraining", {"stacks": 4}, "stacks is 4, .*8 x 8 pixels; give at most 3"),
+        (
+            "pretraining",
+            {"validation_images": 1198},
+            "is 1198 and train_images 200, but digits has",
+        ),
+        (
+            "pretraining",
+            {"train_images": 1001},
+            "is 297 and train_images 1001, but digits has 1297",
+        ),
+        ("pretraining", {"test_images": 501}, "test_images is 501, but digits has 500; ask for"),
         ("io_dataset", {"top_k": 18}, "top_k is 18, but the networks have 16 features and a bias"),
         ("io_dataset", {"test_images": 21}, "test_images is 21, but pretraining.test_images is 20"),
-        ("reinforce", {"training_seed": 3}, r"training_seed is 3, .*seeds is \[1, 2\]; choose one"),
     ],
 )
 def test_what_would_fail_hours_later_is_refused_at_once(
@@ -169,6 +299,36 @@ def test_what_would_fail_hours_later_is_refused_at_once(
 ) -> None:
     parameters = resolve("tiny", {stage: values}, run="tiny")
     with pytest.raises(ValueError, match=message):
-        parameters[stage].check(parameters)
-    fitting = resolve("tiny", run="tiny")
-    fitting[stage].check(fitting)
+        checks.check(stage, parameters)
+    checks.check(stage, resolve("tiny", run="tiny"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "message"),
+    [
+        ("search_space", {}, "are 19 cells together, but only 15 of digits have a test accuracy"),
+        ("performance_prediction", {"sizes": [0]}, "sizes has 14, but the table has 15 cells"),
+        ("performance_prediction", {"sizes": [9, 60]}, "sizes has 60, but the table has 15 cells"),
+        ("performance_prediction", {"sizes": [9]}, "gaussian_cells has 40, but the table has 15"),
+    ],
+)
+def test_a_table_that_is_too_small_is_refused_at_once(
+    stage: str, values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_cells(number: int) -> None:
+        monkeypatch.setattr(checks, "check_table", lambda *_: {"test_accuracy": number})
+
+    with_cells(15)
+    with pytest.raises(ValueError, match=message):
+        checks.check(stage, resolve("tiny", {stage: values}, run="tiny"))
+    with_cells(62)
+    checks.check(stage, resolve("tiny", {stage: values}, run="tiny"))
+
+
+def test_what_is_known_of_the_digits_is_true() -> None:
+    from ionas.images import load_images
+
+    images, known = load_images("digits"), checks.SOURCES["digits"]
+    assert len(images.train) + len(images.validation) == known.train
+    assert len(images.test) == known.test
+    assert images.train.pixels.shape[-1] == known.side

@@ -1,31 +1,34 @@
 """Training of networks: repeatable, resumable, the same in parallel, and files that are checked."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from ionas import parallel
+from ionas import parallel, pretraining
 from ionas.images import Images, load_images
+from ionas.networks import build, load_network
+from ionas.parameters import Pretraining
 from ionas.pretraining import (
-    Recipe,
     accuracy,
-    agreement,
-    build,
+    beside_table,
+    image_examples,
+    image_facts,
+    io_images,
     labeled_rows,
-    load_network,
-    load_networks,
-    network_seed,
+    summary,
+    times,
     train_network,
     train_networks,
 )
-from ionas.space.cells import CONV3X3, INPUT, OUTPUT, Cell, CellSet, enumerate_cells
+from ionas.space import INPUT, OUTPUT
+from ionas.space.cells import Cell, CellSet, enumerate_cells
+from ionas.space.nasbench101 import CONV1X1, CONV3X3
 
 CHAIN = Cell([[0, 1, 0], [0, 0, 1], [0, 0, 0]], [INPUT, CONV3X3, OUTPUT])
-QUICK = Recipe(channels=4, epochs=1, batch_size=64)
+QUICK = Pretraining(channels=4, epochs=1, batch_size=64, train_images=200)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def digits():
 
 
 def test_training_learns(digits):
-    trained = train_network(CHAIN, digits, Recipe(epochs=20, batch_size=32))
+    trained = train_network(CHAIN, digits, Pretraining(epochs=20, batch_size=32))
     losses = trained.metrics["losses"]
     assert losses[-1] < losses[0] / 2
     assert trained.metrics["test_accuracy"] > 0.4
@@ -53,10 +56,10 @@ def test_accuracy_by_hand():
 
 def test_first_step_against_a_written_out_one(digits):
     """One batch, one epoch: gradient clipped to norm 5, then SGD with weight decay and momentum."""
-    recipe = Recipe(channels=4, epochs=1, batch_size=200, learning_rate=0.5, clip=0.1)
-    trained = train_network(CHAIN, digits, recipe, seed=3)
+    p = Pretraining(channels=4, epochs=1, batch_size=200, learning_rate=0.5, clip=0.1)
+    trained = train_network(CHAIN, digits, p, seed=3)
     torch.manual_seed(3)
-    network = build(CHAIN, recipe, 1, 10).train()
+    network = build(CHAIN, p, 1, 10).train()
     order = torch.randperm(200, generator=torch.Generator().manual_seed(3))
     loss = torch.nn.functional.cross_entropy(
         network(digits.train.pixels[order]), digits.train.labels[order]
@@ -64,13 +67,25 @@ def test_first_step_against_a_written_out_one(digits):
     loss.backward()
     parameters = list(network.parameters())
     norm = torch.sqrt(sum((p.grad**2).sum() for p in parameters))
-    assert norm > recipe.clip
+    assert norm > p.clip
     for parameter, found in zip(parameters, trained.network.parameters(), strict=True):
-        gradient = parameter.grad * recipe.clip / (norm + 1e-6) + recipe.weight_decay * parameter
-        assert torch.allclose(found, parameter - recipe.learning_rate * gradient, atol=1e-5)
+        gradient = parameter.grad * p.clip / (norm + 1e-6) + p.weight_decay * parameter
+        assert torch.allclose(found, parameter - p.learning_rate * gradient, atol=1e-5)
 
 
-def test_labeled_rows_and_agreement_by_hand():
+class Columns:
+    """A table of cells and one column."""
+
+    def __init__(self, cells, accuracy=None):
+        self.cells = cells
+        self.accuracy = accuracy
+
+    def values(self, name):
+        assert name == "test_accuracy"
+        return self.accuracy
+
+
+def test_labeled_rows_and_accuracies_beside_the_table_by_hand():
     split = pd.DataFrame(
         {
             "index": [0, 1, 2, 3],
@@ -79,14 +94,22 @@ def test_labeled_rows_and_agreement_by_hand():
             "rank": [0, -1, 0, 1],
         }
     )
-    rows = labeled_rows(split)
+    rows = labeled_rows(split, Pretraining())
     assert rows["index"].tolist() == [2, 3, 0]
     rows["test_accuracy"] = [0.5, 0.7, 0.9]
-    found = agreement(rows, np.array([0.8, 0.1, 0.6, np.nan]))
-    assert found["count"] == 2
-    assert found["pearson"] == pytest.approx(1)
-    assert found["difference"] == pytest.approx(0.1)
-    assert np.isnan(agreement(rows, np.full(4, 0.5))["pearson"])
+    both = beside_table(rows, Columns(None, np.array([0.8, 0.1, 0.6, np.nan])))
+    assert both["here"].tolist() == [0.5, 0.7, 0.9]
+    assert both["table"].tolist()[::2] == [0.6, 0.8]
+    assert both["labeled"].tolist() == ["train", "train", "validation"]
+
+
+def test_accuracies_in_summary_by_hand():
+    networks = pd.DataFrame({"labeled": ["train", "train", "validation"]})
+    for part in ("train", "validation", "test"):
+        networks[f"{part}_accuracy"] = [0.2, 0.4, 0.9]
+    table = summary(networks).set_index(["labeled", "accuracy"])
+    assert table.loc[("train", "test_accuracy"), ["count", "mean", "max"]].tolist() == [2, 0.3, 0.4]
+    assert table.loc[("validation", "train_accuracy"), "count"] == 1
 
 
 def test_the_networks_drawn_first_are_trained():
@@ -98,68 +121,140 @@ def test_the_networks_drawn_first_are_trained():
             "rank": [2, 1, -1, 0, 0, 1],
         }
     )
-    assert labeled_rows(split)["index"].tolist() == [3, 5, 0, 4, 1]
-    assert labeled_rows(split, 2, 1)["index"].tolist() == [3, 5, 4]
-    assert labeled_rows(split, 0, 1)["index"].tolist() == [3, 5, 0, 4]
+
+    def drawn(train, validation):
+        p = Pretraining(train_networks=train, validation_networks=validation)
+        return labeled_rows(split, p)["index"].tolist()
+
+    assert drawn(0, 0) == [3, 5, 0, 4, 1]
+    assert drawn(2, 1) == [3, 5, 4]
+    assert drawn(0, 1) == [3, 5, 0, 4]
     with pytest.raises(ValueError, match=r"train_networks is 4, but only 3 cells .*labeled_train"):
-        labeled_rows(split, 4)
+        drawn(4, 0)
 
 
-def test_parallel_serial_and_resumed_runs_give_the_same_bytes(digits, tmp_path):
+def study(cells, train):
+    """A table of cells, of which the first are labeled for training and the others to validate."""
+    part = ["train"] * train + ["validation"] * (len(cells) - train)
+    ranks = [*range(train), *range(len(cells) - train)]
+    columns = {"index": range(len(cells)), "hash": cells.hashes, "labeled": part, "rank": ranks}
+    return Columns(cells), pd.DataFrame(columns)
+
+
+def kept(folder):
+    """The bytes of the networks in a folder."""
+    assert not list(folder.glob("*tmp*"))
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.suffix}
+
+
+def test_parallel_serial_and_resumed_runs_give_the_same(tmp_path, monkeypatch):
+    arguments = (*study(enumerate_cells(4)[:4], 3), None, QUICK)
+    one, two = (train_networks(*arguments, tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
+    assert one["index"].tolist() == [0, 1, 2, 3]
+    assert one["labeled"].tolist() == ["train"] * 3 + ["validation"]
+    assert one.equals(two)
+    seconds = times(one, tmp_path / "1")["seconds"]
+    assert (seconds > 0).all()
+    contents = kept(tmp_path / "1")
+    assert sorted(contents) == sorted(one["hash"])
+    assert kept(tmp_path / "2") == contents
+    names = one["hash"].tolist()
+    (tmp_path / "1" / names[0]).unlink()
+    flipped = bytearray((tmp_path / "1" / names[1]).read_bytes())
+    flipped[-5] ^= 1
+    (tmp_path / "1" / names[1]).write_bytes(flipped)
+    trained = counted(monkeypatch)
+    again = train_networks(*arguments, tmp_path / "1", jobs=1)
+    assert trained == names[:2]
+    assert again.equals(one)
+    assert times(one, tmp_path / "1")["seconds"][2:].equals(seconds[2:])
+    assert kept(tmp_path / "1") == contents
+    (tmp_path / "1" / f"{names[0]}.seconds").write_text("damaged")
+    assert times(one, tmp_path / "1")["seconds"].isna().tolist() == [True, False, False, False]
+
+
+def counted(monkeypatch):
+    """Hashes of the cells that are trained in this process from now on."""
+    trained = []
+    original = pretraining.train_network
+
+    def call(cell, *arguments):
+        trained.append(cell.hash)
+        return original(cell, *arguments)
+
+    monkeypatch.setattr(pretraining, "train_network", call)
+    return trained
+
+
+def test_only_what_is_missing_or_was_made_otherwise_is_trained(tmp_path, monkeypatch):
     cells = enumerate_cells(4)[:4]
-    frames = [
-        train_networks(cells, digits, QUICK, tmp_path / str(jobs), seed=1, jobs=jobs)[0]
-        for jobs in (1, 2)
-    ]
-    assert frames[0].equals(frames[1])
-    files = sorted((tmp_path / "1" / "networks").iterdir())
-    contents = {file.name: file.read_bytes() for file in files}
-    assert contents == {f.name: f.read_bytes() for f in (tmp_path / "2" / "networks").iterdir()}
-    files[2].unlink()
-    untouched = files[0].stat().st_mtime_ns
-    again, timings = train_networks(cells, digits, QUICK, tmp_path / "1", seed=1, jobs=1)
-    assert again.equals(frames[0])
-    assert (timings.seconds > 0).all()
-    assert files[0].stat().st_mtime_ns == untouched
-    assert contents == {file.name: file.read_bytes() for file in files}
+    trained = counted(monkeypatch)
+
+    def train(**changes):
+        trained.clear()
+        p = QUICK.model_copy(update=changes)
+        return train_networks(*study(cells, 3), None, p, tmp_path, jobs=1)
+
+    assert train(train_networks=1)["index"].tolist() == [0, 3]
+    assert trained == [cells[0].hash, cells[3].hash]
+    assert train()["index"].tolist() == [0, 1, 2, 3]
+    assert trained == [cells[1].hash, cells[2].hash]
+    train(jobs=3, test_images=7)
+    assert trained == []
+    for changes in ({"seed": 2}, {"learning_rate": 0.2}, {"train_images": 150}):
+        train(**changes)
+        assert len(trained) == 4, changes
 
 
-def test_other_settings_in_the_folder_are_refused(digits, tmp_path):
-    cells = CellSet.from_cells([CHAIN])
-    train_networks(cells, digits, QUICK, tmp_path, jobs=1)
-    with pytest.raises(ValueError, match="was trained with"):
-        train_networks(cells, digits, QUICK, tmp_path, seed=5, jobs=1)
+def test_other_orders_of_the_same_vertices_are_other_networks(tmp_path):
+    rows = [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    first = Cell(rows, [INPUT, CONV3X3, CONV1X1, OUTPUT])
+    second = Cell(rows, [INPUT, CONV1X1, CONV3X3, OUTPUT])
+    assert first.hash == second.hash
+    cells = CellSet.from_cells([first, CHAIN])
+    train_networks(*study(cells, 1), None, QUICK, tmp_path, jobs=1)
+    load_network(tmp_path, first)
+    with pytest.raises(ValueError, match="stand in another order; run notebook 02 again"):
+        load_network(tmp_path, second)
 
 
-def test_saved_network_computes_the_same_and_damage_is_named(digits, tmp_path):
-    train_networks(CellSet.from_cells([CHAIN]), digits, QUICK, tmp_path, seed=2, jobs=1)
-    path = tmp_path / "networks" / f"{CHAIN.hash}.safetensors"
-    trained = train_network(CHAIN, digits, QUICK, network_seed(CHAIN, 2))
-    loaded = load_network(path, CHAIN, QUICK, 1, 10)
-    with torch.inference_mode():
-        assert torch.equal(loaded(digits.test.pixels), trained.network(digits.test.pixels))
-    with pytest.raises(ValueError, match="under this recipe"):
-        load_network(path, CHAIN, Recipe(channels=8), 1, 10)
+def test_a_kept_network_computes_the_same_and_damage_is_named(tmp_path):
+    cells = CellSet.from_cells([CHAIN, enumerate_cells(3)[1]])
+    networks = train_networks(*study(cells, 1), None, QUICK, tmp_path, jobs=1)
+    loaded = load_network(tmp_path, CHAIN)
+    assert not loaded.training
+    digits = load_images("digits", train_size=QUICK.train_images)
+    for part in ("train", "validation", "test"):
+        assert accuracy(loaded, getattr(digits, part)) == networks[f"{part}_accuracy"][0]
+    path = tmp_path / CHAIN.hash
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=path.name):
-        load_network(path, CHAIN, QUICK, 1, 10)
-    with pytest.raises(ValueError, match="damaged"):
-        train_networks(CellSet.from_cells([CHAIN]), digits, QUICK, tmp_path, seed=2, jobs=1)
+    with pytest.raises(ValueError, match=rf"{CHAIN.hash} is missing or was damaged.* notebook 02"):
+        load_network(tmp_path, CHAIN)
 
 
-def test_networks_load_one_at_a_time_in_the_order_asked_for(digits, tmp_path):
-    cells = enumerate_cells(4)[:3]
-    train_networks(cells, digits, QUICK, tmp_path, seed=1, jobs=1)
-    about = {**asdict(QUICK), "in_channels": 1, "classes": list("0123456789"), "mean": [0.3]}
-    order = [cells[2], cells[0], CHAIN]
-    loaded = load_networks(tmp_path / "networks", order, about)
-    for cell in order[:2]:
-        trained = train_network(cell, digits, QUICK, network_seed(cell, 1)).network
-        with torch.inference_mode():
-            assert torch.equal(next(loaded)(digits.test.pixels), trained(digits.test.pixels))
-    (tmp_path / "networks" / f"{CHAIN.hash}.safetensors").unlink(missing_ok=True)
-    with pytest.raises(ValueError, match=f"{CHAIN.hash}.*run notebook 02 again"):
-        next(loaded)
+def test_images_for_later_notebooks():
+    p = QUICK.model_copy(update={"test_images": 7, "validation_images": 20})
+    digits = load_images("digits", validation_size=20, train_size=200)
+    io = io_images(None, p)
+    assert torch.equal(io["validation_pixels"], digits.validation.pixels)
+    assert io["test_pixels"].shape == (7, 1, 8, 8)
+    same = [(digits.test.pixels == image).flatten(1).all(1) for image in io["test_pixels"]]
+    places = [int(one.nonzero()) for one in same]
+    assert places == sorted(places)
+    assert torch.equal(io["test_labels"], digits.test.labels[places])
+    assert torch.equal(io["test_labels"], io_images(None, p)["test_labels"])
+    assert not torch.equal(
+        io["test_labels"], io_images(None, p.model_copy(update={"seed": 2}))["test_labels"]
+    )
+    with pytest.raises(ValueError, match="test_images is 501, but there are only 500"):
+        io_images(None, p.model_copy(update={"test_images": 501}))
+    facts = image_facts(None, p)
+    assert facts["classes"] == [str(digit) for digit in range(10)]
+    assert [facts[name] for name in ("train", "validation", "test", "kept")] == [200, 20, 500, 7]
+    first = image_examples(None, p)
+    assert first["labels"].tolist() == list(range(10))
+    seven = digits.train.pixels[digits.train.labels == 7][0]
+    assert torch.equal(first["pixels"][7], seven)
 
 
 def _square(x):
@@ -179,34 +274,6 @@ def test_parallel_keeps_order_and_reports_progress(tmp_path, monkeypatch):
     assert parallel.run(_square, items, jobs=2, description="squares") == expected
     assert json.loads(report.read_text()) == {"description": "squares", "done": 7, "total": 7}
     assert parallel.run(_square, [], jobs=2) == []
-
-
-def _logged(folder, values, number):
-    with (folder / "calls").open("a") as log:
-        log.write(f"{number} ")
-    if number == 3 and (folder / "fail").exists():
-        raise KeyError(number)
-    return float(values.sum()) + number
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_kept_results_are_not_computed_again(jobs, tmp_path):
-    """A call that failed in the middle goes on where it was; other arguments are other calls."""
-
-    def results(values, count):
-        items = [(tmp_path, values, number) for number in range(count)]
-        return parallel.run(_logged, items, jobs, kept=tmp_path / "kept")
-
-    values = np.arange(4.0)
-    assert results(values, 3) == [6, 7, 8]
-    (tmp_path / "fail").touch()
-    with pytest.raises(KeyError):
-        results(values.copy(), 4)
-    (tmp_path / "fail").unlink()
-    assert results(values.copy(), 5) == [6, 7, 8, 9, 10]
-    assert sorted((tmp_path / "calls").read_text().split()) == ["0", "1", "2", "3", "3", "4"]
-    assert results(values + 1, 2) == [10, 11]
-    assert not list((tmp_path / "kept").glob("*.tmp"))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -12,7 +12,7 @@ from ionas.book import execute, provenance
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package `p`: a <- b <- c (inside a function), d <- models.m (relative), e alone."""
     files = {
         "__init__": "",
@@ -20,7 +20,7 @@ def package(tmp_path: Path) -> Path:
         "b": "from p import a",
         "c": "def f():\n    import p.b",
         "d": "from p.models.m import thing",
-        "e": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p import a",
+        "e": "import json",
         "models/__init__": "",
         "models/m": "from ..b import x\nfrom . import n\nthing = 1",
         "models/n": "",
@@ -29,6 +29,8 @@ def package(tmp_path: Path) -> Path:
         path = tmp_path / "p" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "p")
+    provenance._code_hash.cache_clear()
     return tmp_path / "p"
 
 
@@ -49,19 +51,39 @@ def package(tmp_path: Path) -> Path:
     ],
 )
 def test_imports_are_followed(package: Path, source: str, modules: str) -> None:
-    assert list(provenance.imported_modules([source], package)) == modules.split()
+    assert list(provenance.notebook_modules([source])) == modules.split()
 
 
-def test_a_module_counts_with_its_content(package: Path) -> None:
-    before = provenance.imported_modules(["from p import c"], package)
-    (package / "a.py").write_text("import math, os")
-    after = provenance.imported_modules(["from p import c"], package)
-    assert {name for name in before if before[name] != after[name]} == {"p.a"}
+def hash_of(package: Path, source: str) -> str:
+    """Hash of the module `p.a` with this source."""
+    (package / "a.py").write_text(source)
+    provenance._code_hash.cache_clear()
+    return provenance.notebook_modules(["from p import c"])["p.a"]
+
+
+def test_a_module_counts_with_its_code_but_not_with_its_comments(package: Path) -> None:
+    plain = hash_of(package, "class C:\n    def f(self):\n        return 'x'")
+    told = "class C:\n    'A class.'\n    def f(self):  # so\n        'Says x.'\n        return 'x'"
+    assert hash_of(package, told) == plain
+    assert hash_of(package, "class C:\n    def f(self):\n        return 'y'") != plain
+
+
+def test_what_draws_or_organises_does_not_decide_a_result() -> None:
+    from ionas import pretraining
+    from ionas.embedding import training
+
+    networks = provenance._module_code(pretraining.__name__)
+    models = provenance._module_code(training.__name__)
+    assert {"ionas.pretraining", "ionas.images", "ionas.networks"} <= set(networks)
+    assert "ionas.embedding.arch2vec" in models
+    assert not {name for name in networks if "embedding" in name}
+    for name in (*networks, *models):
+        assert not name.startswith(("ionas.book", "ionas.plots", "ionas.parameters"))
 
 
 def test_code_that_is_no_python_is_refused(package: Path) -> None:
-    with pytest.raises(ValueError, match="not valid Python"):
-        provenance.imported_modules(["from p import"], package)
+    with pytest.raises(SyntaxError):
+        provenance.notebook_modules(["from p import"])
 
 
 def test_magics_are_no_code(tmp_path: Path) -> None:
@@ -114,6 +136,12 @@ def test_a_revision_knows_what_is_not_committed(tmp_path: Path) -> None:
     assert clean["dirty"] is False
     (tmp_path / "a").write_text("2")
     assert provenance.revision(tmp_path) == {**clean, "dirty": True}
+
+
+def test_a_folder_inside_another_repository_has_no_revision(tmp_path: Path) -> None:
+    subprocess.run(["git", "init"], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "inner").mkdir()
+    assert provenance.revision(tmp_path / "inner")["revision"] == "unknown"
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

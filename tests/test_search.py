@@ -6,25 +6,22 @@ import pytest
 import torch
 
 from ionas.benchmark.table import Table
+from ionas.parameters import Reinforce
 from ionas.space.cells import enumerate_cells
+from ionas.tasks import regret
+from ionas.tasks import reinforce as search
+from ionas.tasks.clock import improvements, with_cost
 from ionas.tasks.reinforce import (
     LEAST_ROWS,
+    Policies,
     _generator,
-    _initial_policy,
-    _nearest,
-    above,
-    alike,
-    compare,
-    curves,
-    default_baseline,
-    default_budget,
-    effort,
-    final_regret,
-    judged,
-    of_training,
+    backward,
+    forward,
+    initial_policy,
+    nearest,
     random_search,
     reinforce,
-    trainings,
+    search_all,
 )
 
 
@@ -44,15 +41,20 @@ def table():
 
 
 @pytest.fixture(scope="module")
+def measured(table):
+    return with_cost(table)
+
+
+@pytest.fixture(scope="module")
 def embedding(table):
     return np.random.default_rng(1).normal(size=(len(table), 6)).astype(np.float32)
 
 
-def slow_reference(embedding, table, run, seed, budget, baseline, episode, hidden, rate):
+def slow_reference(embedding, measured, run, seed, budget, baseline, episode, hidden, rate):
     """One run with torch's own LSTM cell, distances in a loop, and a policy of its own."""
     generator = _generator(seed, run)
     width = embedding.shape[1]
-    weights = _initial_policy(width, hidden, generator)
+    weights = initial_policy(width, hidden, generator)
     lstm, dense = torch.nn.LSTMCell(width, hidden), torch.nn.Linear(hidden, width)
     with torch.no_grad():
         lstm.weight_ih.copy_(weights.input)
@@ -62,7 +64,7 @@ def slow_reference(embedding, table, run, seed, budget, baseline, episode, hidde
         dense.weight.copy_(weights.output)
         dense.bias.copy_(weights.output_bias)
     optimizer = torch.optim.Adam([*lstm.parameters(), *dense.parameters()], lr=rate)
-    here = int(torch.randint(len(table), (1,), generator=generator))
+    here = int(torch.randint(len(measured), (1,), generator=generator))
     visited, spent, path = {here}, 0.0, []
     while True:
         noise = torch.randn(episode, width, generator=generator)
@@ -79,23 +81,61 @@ def slow_reference(embedding, table, run, seed, budget, baseline, episode, hidde
             here = min(distances, key=distances.__getitem__)
             visited.add(here)
             path.append(here)
-            spent += table.frame["training_time"][here]
-            if spent >= budget or len(visited) == len(table):
+            spent += measured["cost"][here]
+            if spent >= budget or len(visited) == len(measured):
                 return path
-            log_p = torch.distributions.Normal(mean, 1.0).log_prob(sample).mean()
-            losses.append(-log_p * (table.frame["validation_accuracy"][here] - baseline))
+            log_p = torch.distributions.Normal(mean, 1.0).log_prob(sample).sum()
+            losses.append(-log_p * (measured["validation_accuracy"][here] - baseline))
         optimizer.zero_grad()
         torch.stack(losses).mean().backward()
         optimizer.step()
 
 
-def test_agrees_with_the_slow_reference(embedding, table):
+def test_agrees_with_the_slow_reference(embedding, measured):
     settings = {"budget": 70.0, "baseline": 0.8, "seed": 3, "episode": 4, "hidden": 8}
-    found = reinforce(embedding, table, runs=3, learning_rate=0.05, **settings)
+    found = reinforce(embedding, measured, runs=3, learning_rate=0.05, **settings)
     for run in range(3):
-        path = slow_reference(embedding, table, run, 3, 70.0, 0.8, 4, 8, 0.05)
+        path = slow_reference(embedding, measured, run, 3, 70.0, 0.8, 4, 8, 0.05)
         assert found[found["run"] == run]["cell"].tolist() == path
         assert len(path) > 12  # several updates
+
+
+def test_gradients_are_those_of_autograd_through_torchs_own_cell():
+    """Three policies, an episode of five steps, in double precision."""
+    runs, width, hidden, length = 3, 4, 6, 5
+    generator = torch.Generator().manual_seed(0)
+    cells = [torch.nn.LSTMCell(width, hidden).double() for _ in range(runs)]
+    heads = [torch.nn.Linear(hidden, width).double() for _ in range(runs)]
+    policies = Policies(
+        torch.stack([cell.weight_ih.T for cell in cells]).detach(),
+        torch.stack([cell.weight_hh.T for cell in cells]).detach(),
+        torch.stack([cell.bias_ih + cell.bias_hh for cell in cells]).detach(),
+        torch.stack([head.weight.T for head in heads]).detach(),
+        torch.stack([head.bias for head in heads]).detach(),
+    )
+    inputs, grads = (
+        torch.randn(length, runs, width, generator=generator, dtype=torch.float64) for _ in "ab"
+    )
+    state = (torch.zeros(runs, hidden, dtype=torch.float64),) * 2
+    steps = []
+    for x in inputs:
+        mean, step, cell = forward(policies, x, state)
+        state = (step.output, cell)
+        steps.append(step)
+    found = backward(policies, steps, list(grads))
+    for run, (cell, head) in enumerate(zip(cells, heads, strict=True)):
+        own, loss = None, 0
+        for x, grad in zip(inputs[:, run], grads[:, run], strict=True):
+            own = cell(x[None], own)
+            loss = loss + (head(own[0])[0] * grad).sum()
+        loss.backward()
+        expected = Policies(
+            cell.weight_ih.grad.T, cell.weight_hh.grad.T, cell.bias_ih.grad, head.weight.grad.T,
+            head.bias.grad,
+        )  # fmt: skip
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours[run], theirs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(mean[-1], head(own[0])[0].detach(), rtol=1e-9, atol=1e-12)
 
 
 def test_the_nearest_unvisited_point_over_many_blocks():
@@ -111,10 +151,10 @@ def test_the_nearest_unvisited_point_over_many_blocks():
     offsets[torch.tensor(visited)] = torch.inf
     for width in (50, 20, 7, 1):
         blocks = [block.T.contiguous() for block in points.split(width)]
-        assert _nearest(samples, blocks, offsets).tolist() == expected
+        assert nearest(samples, blocks, offsets).tolist() == expected
         for few in (1, 3, 8):  # rows beside them change nothing
             rows = slice(0, max(few, LEAST_ROWS))
-            assert _nearest(samples[:few], blocks, offsets[rows]).tolist() == expected[:few]
+            assert nearest(samples[:few], blocks, offsets[rows]).tolist() == expected[:few]
 
 
 def test_equal_points_are_visited_in_their_order():
@@ -125,22 +165,26 @@ def test_equal_points_are_visited_in_their_order():
     offsets[:, :5] = torch.inf
     blocks = [block.T.contiguous() for block in points.split(128)]
     for runs in (1, 2, 9):
-        found = _nearest(samples[:runs], blocks, offsets[: max(runs, LEAST_ROWS)])
+        found = nearest(samples[:runs], blocks, offsets[: max(runs, LEAST_ROWS)])
         assert found.tolist() == [5] * runs
 
 
-def test_a_run_does_not_depend_on_those_beside_it(embedding, table):
-    few, many = (reinforce(embedding, table, runs=r, budget=60.0, seed=5) for r in (2, 7))
+GIVEN = {"budget": 50.0, "baseline": 0.9, "hidden": 16}
+
+
+def test_a_run_does_not_depend_on_those_beside_it(embedding, measured):
+    one, few, many = (reinforce(embedding, measured, runs=r, seed=5, **GIVEN) for r in (1, 2, 7))
     pd.testing.assert_frame_equal(few, many[many["run"] < 2].reset_index(drop=True))
+    pd.testing.assert_frame_equal(one, many[many["run"] < 1].reset_index(drop=True))
     assert few[few["run"] == 0]["cell"].tolist() != few[few["run"] == 1]["cell"].tolist()
 
 
-@pytest.mark.parametrize("search", ["reinforce", "random"])
-def test_no_cell_twice_budget_kept_and_seeded(embedding, table, search):
+@pytest.mark.parametrize("kind", ["reinforce", "random"])
+def test_no_cell_twice_budget_kept_and_seeded(embedding, measured, kind):
     def go(seed):
-        if search == "random":
-            return random_search(table, runs=5, budget=50.0, seed=seed)
-        return reinforce(embedding, table, runs=5, budget=50.0, seed=seed, hidden=16)
+        if kind == "random":
+            return random_search(measured, 50.0, runs=5, seed=seed)
+        return reinforce(embedding, measured, runs=5, seed=seed, **GIVEN)
 
     found = go(1)
     assert not found.duplicated(["run", "cell"]).any()
@@ -150,88 +194,147 @@ def test_no_cell_twice_budget_kept_and_seeded(embedding, table, search):
     assert not found["cell"].head(10).equals(go(2)["cell"].head(10))
 
 
-def test_a_run_ends_when_every_cell_is_visited(embedding, table):
-    found = reinforce(embedding, table, runs=2, budget=1e9, hidden=8)
-    assert found.groupby("run")["cell"].nunique().tolist() == [len(table) - 1] * 2
-    everything = random_search(table, runs=2, budget=1e9)
-    assert everything.groupby("run")["cell"].nunique().tolist() == [len(table)] * 2
+def test_a_run_ends_when_every_cell_is_visited(embedding, measured):
+    found = reinforce(embedding, measured, runs=2, **{**GIVEN, "budget": 1e9})
+    assert found.groupby("run")["cell"].nunique().tolist() == [len(measured) - 1] * 2
+    everything = random_search(measured, 1e9, runs=2)
+    assert everything.groupby("run")["cell"].nunique().tolist() == [len(measured)] * 2
 
 
-def test_unknown_cells_are_never_visited(embedding, table):
-    frame = table.frame.copy()
-    frame.loc[frame.index % 3 == 0, "validation_accuracy"] = np.nan
-    frame.loc[frame.index % 5 == 0, "training_time"] = np.nan
-    part = Table(table.cells, frame, {})
-    known = set(np.flatnonzero((frame.index % 3 != 0) & (frame.index % 5 != 0)))
-    assert set(reinforce(embedding, part, runs=3, budget=60.0, hidden=8)["cell"]) <= known
-    assert set(random_search(part, runs=3, budget=1e9)["cell"]) == known
+def test_unknown_cells_are_never_visited(embedding, measured):
+    part = measured.copy()
+    part.loc[part.index % 3 == 0, "validation_accuracy"] = np.nan
+    part.loc[part.index % 5 == 0, "cost"] = np.nan
+    known = set(np.flatnonzero((part.index % 3 != 0) & (part.index % 5 != 0)))
+    assert set(reinforce(embedding, part, runs=3, **GIVEN)["cell"]) <= known
+    assert set(random_search(part, 1e9, runs=3)["cell"]) == known
 
 
-def test_comparison_in_processes_and_its_curves(embedding, table, monkeypatch):
+@pytest.fixture
+def stored(embedding):
+    names = ("io_mean", "io_flatten", "accuracy_mean", "accuracy_flatten", "arch2vec")
+    trained = {
+        f"{name}_seed{seed}": np.roll(embedding, place + 7 * seed, 0)
+        for seed in (1, 2)
+        for place, name in enumerate((*names, "arch2vec_original"))
+    }
+    return {**trained, "latent_seed1": np.zeros((len(embedding), 70))}
+
+
+P = Reinforce(runs=4, budget=30.0, hidden=8, episode=4, seed=1)
+SPLIT = pd.DataFrame({"index": range(10), "labeled": ["train"] * 6 + ["validation"] * 4})
+
+
+def searched(table, stored, parts, jobs=1):
+    return search_all(
+        table, stored, search.setting(table, SPLIT, SPLIT[2:], P), P, parts=parts, jobs=jobs
+    )
+
+
+def test_all_searches_are_those_alone_and_go_on(table, measured, stored, tmp_path, monkeypatch):
     monkeypatch.setenv("IONAS_PROGRESS", "off")
-    settings = {"runs": 4, "budget": 40.0, "seed": 1, "hidden": 8}
-    one, two = (
-        compare({"io_mean": embedding, "arch2vec": -embedding}, table, jobs=jobs, **settings)
-        for jobs in (1, 2)
+    stored = {name: stored[name] for name in ("io_mean_seed1", "io_mean_seed2", "latent_seed1")}
+    first = searched(table, stored, tmp_path / "a")
+    searches = first[["embedding", "training_seed"]].drop_duplicates()
+    assert searches["embedding"].tolist() == ["io_mean", "io_mean", "random"]
+    assert searches["training_seed"].tolist() == [1, 2, pd.NA]
+    alone = improvements(reinforce(stored["io_mean_seed2"], measured, 30.0, 0.94, 4, 1, 4, 8))
+    rows = first[first["training_seed"].eq(2).fillna(False)]
+    pd.testing.assert_frame_equal(rows[list(alone)].reset_index(drop=True), alone)
+    by_chance = improvements(random_search(measured, 30.0, 4, 1))
+    rows = first[first["embedding"] == "random"]
+    pd.testing.assert_frame_equal(rows[list(by_chance)].reset_index(drop=True), by_chance)
+    two = searched(table, stored, tmp_path / "b", 2)
+    pd.testing.assert_frame_equal(first, two)
+
+    left = sorted((tmp_path / "a").iterdir())
+    assert len(left) == 3 * 2  # parts and their hashes, no inputs
+    left[0].write_bytes(b"{}")  # damaged: made again
+    made = []
+    real = search._search
+    monkeypatch.setattr(search, "_search", lambda *given: made.append(given) or real(*given))
+    pd.testing.assert_frame_equal(searched(table, stored, tmp_path / "a"), first)
+    assert len(made) == 1
+    more = {**stored, "io_mean_seed3": np.roll(stored["io_mean_seed1"], 1, 0)}
+    kept = searched(table, more, tmp_path / "a")  # another training: the others hold
+    assert len(made) == 2
+    pd.testing.assert_frame_equal(kept[kept["training_seed"] != 3].dropna(), first.dropna())
+
+
+def test_curves_and_findings(table, stored, tmp_path, monkeypatch):
+    monkeypatch.setenv("IONAS_PROGRESS", "off")
+    given = search.setting(table, SPLIT, SPLIT[2:], P)
+    times = table.frame["training_time"]
+    assert given["label_cost"] == pytest.approx(
+        {"io": times[2:6].sum(), "accuracy": times[:6].sum()}
     )
-    pd.testing.assert_frame_equal(one, two)
-    alone = reinforce(embedding, table, **settings)
-    rows = one[one["embedding"] == "io_mean"].drop(columns="embedding").reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows, alone)
-    found = curves(one, table, 40.0, {"io_mean": 20.0}, points=8)
-    late = found[(found["embedding"] == "io_mean") & (found["time"] <= 20)]
-    assert late["mean"].isna().all()
-    final = final_regret(found)
-    assert sorted(final.index) == ["arch2vec", "io_mean", "random"]
-    assert final["mean"].between(0, 1).all()
-    assert alike(final, ["random"], "random") == ["random"]
-    counts = effort(one)
-    expected = (one["embedding"] == "random").sum() / 4
-    assert counts.loc["random", "evaluations per run"] == pytest.approx(expected, abs=0.051)
-    assert (counts["different cells"] <= len(table)).all()
+    assert (given["cells"], given["budget"], given["time_unit"]) == (len(table), 30, "seconds")
+    walks = searched(table, stored, tmp_path)
+    assert len(walks) <= 13 * 4 * 12
+    effort = regret.effort(walks)
+    assert len(effort) == 13
+    assert effort["queries"].between(30 / 3, 30).all()
+    monkeypatch.setattr(regret, "POINTS", 8)
+    found = regret.curves(walks, given, seed=1)
+    shifted = found[found["shifted"] & (found["training"] == "all") & (found["metric"] == "test")]
+    begins = shifted.dropna().groupby("embedding")["time"].min()
+    for name, begin in begins.items():
+        labels = given["label_cost"].get(name.partition("_")[0], 0)
+        assert begin >= labels
+        if labels == 0:  # neither arch2vec pays for labels, nor does random search
+            assert begin == shifted["time"].min()
+    differences = regret.differences(found)
+    assert differences.groupby("embedding").size().eq(2).all()
+    assert {"random", "io_mean"} < set(differences["embedding"])
+    judged, _ = regret.findings(found)
+    assert judged["part"].tolist() == [
+        "{io_mean}", "{accuracy_mean}", "{arch2vec}", "{io_flatten}", "{accuracy_flatten}",
+    ]  # fmt: skip
+    assert set(judged["holds"]) <= {True, False, None}
 
 
-def test_verdicts_by_hand():
-    final = pd.DataFrame({"low": [0.0, 0.2, 0.09], "high": [0.1, 0.3, 0.2]}, index=list("abc"))
-    assert alike(final, ["b", "c"], "a") == ["c"]
-    assert above(final, ["b", "c"], "a") == ["b"]
+def curves_of(regrets):
+    """Curves of one time with the given test regrets of (embedding, training)."""
+    rows = [
+        {"embedding": name, "training": training, "time": 1.0, "metric": "test", "mean": value,
+         "low": value, "high": value, "shifted": False}
+        for name, values in regrets.items()
+        for training, value in zip(("all", "1", "2", "3"), [np.mean(values), *values], strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def test_embeddings_of_one_training():
-    stored = {"io_mean_seed1": 1, "io_mean_seed12": 2, "latent_seed1": 3, "arch2vec_seed1": 4}
-    assert of_training(stored, 1) == {"arch2vec": 4, "io_mean": 1}
-    with pytest.raises(ValueError, match="there are: 1, 12"):
-        of_training(stored, 2)
-    assert trainings(stored) == [1, 12]
-
-
-def test_trainings_are_judged_one_by_one():
-    index = ["arch2vec_original", "io_mean", "random"]
-    intervals = pd.DataFrame(
-        {"mean": [2.0, 2.5, 5], "low": [1.0, 2, 4], "high": [3.0, 3, 6]}, index=index
-    )
-    other = intervals.copy()
-    other.loc["io_mean"] = [0.5, 0.2, 0.9]
-    found = judged({1: intervals, 2: other})
-    assert found[1].to_dict() == {"io_mean": "same", "random": "worse"}
-    assert found[2].to_dict() == {"io_mean": "better", "random": "worse"}
-    other.loc["random"] = np.nan
-    assert judged({1: other})[1].to_dict() == {"io_mean": "better", "random": "unknown"}
-    other.loc["arch2vec_original"] = np.nan
-    assert set(judged({1: other})[1]) == {"unknown"}
+def test_findings_by_hand():
+    regrets = {
+        "arch2vec_original": [1.0, 2.0, 3.0],  # trainings differ much, differences little
+        "io_mean": [1.01, 2.0, 2.99],
+        "accuracy_mean": [1.0, 2.01, 3.01],
+        "arch2vec": [2.0, 3.1, 3.9],
+        "io_flatten": [1.0, 2.9, 2.0],
+        "accuracy_flatten": [0.5, 1.5, 2.5],
+    }
+    judged, margin = regret.findings(curves_of(regrets))
+    assert margin == 0.2
+    judged = judged.set_index("part")
+    assert judged.loc["{arch2vec}", "mean"] == pytest.approx(1)
+    assert judged["holds"].to_dict() == {
+        "{io_mean}": True, "{accuracy_mean}": True, "{arch2vec}": True, "{io_flatten}": None,
+        "{accuracy_flatten}": False,
+    }  # fmt: skip
+    few, _ = regret.findings(curves_of({k: v for k, v in regrets.items() if k != "io_mean"}))
+    assert few.set_index("part").loc["{io_mean}", "holds"] is None
 
 
 def test_defaults_follow_the_table(table):
-    assert default_budget(table, 10) == pytest.approx(10 * table.frame["training_time"].mean())
-    frame = table.frame.assign(validation_accuracy=np.linspace(0.5, 0.9505, len(table)))
-    assert default_baseline(Table(table.cells, frame, {})) == 0.95
+    best = table.frame.assign(validation_accuracy=np.linspace(0.5, 0.9505, len(table)))
+    space = Table(table.cells, best, {})
+    given = search.setting(space, SPLIT, SPLIT, Reinforce())
+    assert given["baseline"] == 0.95
+    assert given["budget"] == pytest.approx(300 * table.frame["training_time"].mean())
 
 
-def test_bad_input_is_named(embedding, table):
+def test_bad_input_is_named(embedding, measured, table, tmp_path):
     with pytest.raises(ValueError, match="embed every cell"):
-        reinforce(embedding[:5], table)
+        reinforce(embedding[:5], measured, **GIVEN)
     with pytest.raises(ValueError, match="not finite"):
-        reinforce(np.full_like(embedding, np.nan), table)
-    empty = Table(table.cells, table.frame.assign(training_time=np.nan), {})
-    with pytest.raises(ValueError, match="both a validation accuracy and a training time"):
-        random_search(empty)
+        searched(table, {"io_mean_seed1": np.full_like(embedding, np.nan)}, tmp_path)

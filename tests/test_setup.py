@@ -1,11 +1,14 @@
-"""What a newcomer finds: lock, conda's environment, license, citation, Makefile."""
+"""What a newcomer finds: requirements, lock, conda, license, citation, Makefile, places."""
 
+import ast
 import hashlib
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from ionas import __version__
-from ionas.book.folders import project_root
+from ionas.book import provenance
+from ionas.book.folders import BOOK, project_root
 
 ROOT = project_root()
 LICENSE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # its plain text
@@ -75,16 +79,56 @@ def locked(environment: dict[str, str]) -> dict[str, str]:
 
 
 def required() -> list[Requirement]:
-    """All that pyproject.toml asks for, extras and build included, and requirements.in.
-
-    Ray is left out: it is large, and nothing here needs it.
-    """
+    """All that pyproject.toml asks for, extras and build included, and requirements.in."""
     about = project()["project"]
     texts = [*about["dependencies"], *project()["build-system"]["requires"]]
-    extras = {name: e for name, e in about["optional-dependencies"].items() if name != "ray"}
-    texts += [text for extra in extras.values() for text in extra]
+    texts += [text for extra in about["optional-dependencies"].values() for text in extra]
     lines = (ROOT / "requirements.in").read_text("utf-8").splitlines()
     return [Requirement(text) for text in [*texts, *lines] if text and not text.startswith("#")]
+
+
+# --- requirements ----------------------------------------------------------------------------
+
+# Imported names that come with a library which is asked for.
+WITH = {"cycler": "matplotlib", "matplotlib-inline": "ipykernel", "dask": "distributed"}
+SHOWS = ("book", "plots", "cli", "__main__")  # what needs more than the package itself
+
+
+def imported(*paths: Path) -> dict[str, Path]:
+    """Libraries that files import, by the name of their distribution, with one such file."""
+    owners, found = packages_distributions(), {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                top = "google.protobuf" if name.startswith("google.") else name.split(".")[0]
+                if top not in sys.stdlib_module_names and top != "ionas":
+                    owner = "protobuf" if top == "google.protobuf" else owners.get(top, [top])[0]
+                    name = canonicalize_name(owner)
+                    found[WITH.get(name, name)] = path
+    return found
+
+
+def asked(*extras: str) -> set[str]:
+    about = project()["project"]
+    texts = [*about["dependencies"]]
+    texts += [text for name in extras for text in about["optional-dependencies"][name]]
+    return {canonicalize_name(Requirement(text).name) for text in texts}
+
+
+def test_every_library_that_is_imported_is_asked_for() -> None:
+    package = ROOT / "ionas"
+    files = {
+        path: path.relative_to(package).parts[0].removesuffix(".py")
+        for path in package.rglob("*.py")
+    }
+    shown = [path for path, room in files.items() if room in SHOWS]
+    computing = imported(*files.keys() - set(shown))
+    assert not computing.keys() - asked("dask"), computing
+    showing = imported(*shown)
+    assert not showing.keys() - asked("book"), showing
+    assert asked() <= computing.keys() | showing.keys(), "asked for in vain"
 
 
 # --- the lock --------------------------------------------------------------------------------
@@ -240,3 +284,74 @@ def test_make_says_what_it_does_and_where_to_look(fresh: Path) -> None:
     assert said.rindex("_build/test") > said.index("all passed")
     said = make(fresh, "book", "--dry-run").stdout
     assert said.index("ionas run --profile digits") < said.index("ionas book digits")
+
+
+@pytest.mark.parametrize("target", ["book", "test"])
+def test_the_environment_of_the_user_changes_nothing(
+    fresh: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = make(fresh, target, "--dry-run").stdout
+    assert said
+    for name in ("PROFILE", "RUN", "PYTHON", "BIN", "TEST"):
+        monkeypatch.setenv(name, "mine")
+    assert make(fresh, target, "--dry-run").stdout == said
+    assert 'ionas book "mine"' in make(fresh, "book", "RUN=mine", "--dry-run").stdout
+
+
+# --- workflow --------------------------------------------------------------------------------
+
+
+def test_the_workflow_tests_every_python_of_the_project() -> None:
+    workflow = read_yaml(".github/workflows/test.yml")
+    for job in workflow["jobs"].values():
+        assert job["strategy"]["matrix"]["python"] == list(PYTHONS)
+    commands = [
+        step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step
+    ]
+    assert "make test PYTHON=python" in commands
+    (install,) = [command for command in commands if "pip install" in command]
+    extras = re.search(r"\[(.*)\]", install)
+    assert extras
+    assert set(extras[1].split(",")) == set(project()["project"]["optional-dependencies"])
+
+
+# --- places ----------------------------------------------------------------------------------
+
+
+def a_book(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "below" / "it").mkdir(parents=True)
+    return folder
+
+
+def test_another_book_is_not_taken_for_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = a_book(tmp_path / "other", "_toc.yml", "_config.yml", "notebooks/01_intro.ipynb")
+    monkeypatch.chdir(other / "below" / "it")
+    assert project_root() == ROOT
+    copy = a_book(other / "ionas", *BOOK)
+    monkeypatch.chdir(copy / "below" / "it")
+    assert project_root() == copy
+
+
+def test_a_folder_that_lies_in_a_repository_has_not_its_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = {"revision": "unknown", "dirty": None}
+    inside = tmp_path / "unpacked"
+    inside.mkdir()
+    me = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["init"], [*me, "commit", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+    assert provenance.revision(inside) == unknown
+    known = provenance.revision(tmp_path)
+    assert len(known["revision"]) == 40
+    (inside / "link").symlink_to(tmp_path, target_is_directory=True)
+    assert provenance.revision(inside / "link") == {**known, "dirty": True}
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(inside))
+    assert provenance.revision(inside) == unknown
+    assert provenance.revision(tmp_path) == {**known, "dirty": True}

@@ -4,13 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ionas.benchmark.split import split_cells
+from ionas.benchmark import split
+from ionas.parameters import SearchSpace
 
 HASHES = np.array([f"{k:032x}" for k in range(200)])
 
 
+def split_cells(hashes, train, validation, seed=1, known=None, **settings):
+    settings |= {"labeled_train": train, "labeled_validation": validation, "seed": seed}
+    return split.split_cells(
+        hashes, np.ones(len(hashes), bool) if known is None else known, SearchSpace(**settings)
+    )
+
+
 def test_sizes_and_nesting():
-    frame = split_cells(HASHES, 30, 7, 0.1, seed=4)
+    frame = split_cells(HASHES, 30, 7, seed=4)
     assert (frame["hash"] == HASHES).all()
     assert frame["part"].value_counts().to_dict() == {"train": 180, "validation": 20}
     counts = frame[frame["labeled"] != ""].groupby(["part", "labeled"]).size()
@@ -37,13 +45,13 @@ def test_seed_decides():
 
 
 def test_by_hand():
-    """Of ten cells the nine of least hashes train; both draws as by the legacy functions."""
+    """Of ten cells the eight of least hashes train; both draws as by the legacy functions."""
     hashes = np.array([f"{k:032x}" for k in (3, 1, 4, 15, 9, 2, 6, 5, 35, 8)])
-    frame = split_cells(hashes, 2, 1, 0.1, seed=1)
-    assert list(np.flatnonzero(frame["part"] == "validation")) == [8]
+    frame = split_cells(hashes, 2, 2, validation_fraction=0.2)
+    assert list(np.flatnonzero(frame["part"] == "validation")) == [3, 8]
     ascending = np.argsort([int(name, 16) for name in hashes])
     np.random.seed(1)  # noqa: NPY002
-    train = np.random.permutation(ascending[:9])  # noqa: NPY002
+    train = np.random.permutation(ascending[:8])  # noqa: NPY002
     chosen = np.random.RandomState(1).choice(train, 2, replace=False)
     labeled = frame[frame["labeled"] == "train"].sort_values("rank")
     assert list(labeled["index"]) == list(chosen)
@@ -60,21 +68,21 @@ def test_the_labeled_cells_of_the_paper(shared_data):
     """The statistics that the authors' notebook prints of its 608 networks."""
     path = shared_data / "nasbench101.parquet"
     frame = pd.read_parquet(path, columns=["hash", "test_accuracy"])
-    split = split_cells(frame["hash"].to_numpy(), 608, 77)
-    accuracy = frame["test_accuracy"][split["labeled"] == "train"]
+    parts = split_cells(frame["hash"].to_numpy(), 608, 77)
+    accuracy = frame["test_accuracy"][parts["labeled"] == "train"]
     assert len(accuracy) == 608
     assert accuracy.mean() == pytest.approx(0.8988011, abs=5e-8)
     assert accuracy.std(ddof=0) == pytest.approx(0.0465040, abs=5e-8)
     assert accuracy.max() == pytest.approx(0.94047, abs=5e-6)
     assert (accuracy <= 0.8).sum() == 7
     assert (accuracy < 0.5).sum() == 1
-    validation = frame["test_accuracy"][split["labeled"] == "validation"]
+    validation = frame["test_accuracy"][parts["labeled"] == "validation"]
     assert (len(validation), (validation <= 0.8).sum()) == (77, 0)
 
 
-@pytest.mark.parametrize(("train", "validation"), [(181, 0), (0, 21)])
+@pytest.mark.parametrize(("train", "validation"), [(181, 2), (2, 21)])
 def test_too_many_labels_are_refused(train, validation):
-    with pytest.raises(ValueError, match=r"has only \d+ cells; ask for fewer"):
+    with pytest.raises(ValueError, match=r"has only \d+ cells with a test accuracy; ask"):
         split_cells(HASHES, train, validation)
 
 

@@ -1,14 +1,21 @@
-"""What a notebook calls, outside of any notebook."""
+"""What a notebook calls, outside of any notebook: what is kept, and when it holds."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import fake_study
+import numpy as np
+import pandas as pd
 import pytest
 
-from ionas.book.parameters import InvalidParameters
-from ionas.book.stage import Stage, StageError, finding, start
+from ionas.book import stage as module
+from ionas.book.configure import InvalidParameters
+from ionas.book.folders import RECORD, sealed, write_json
+from ionas.book.stage import File, Stage, StageError, finding, start
+
+CALLS: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +23,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IONAS_RUNS", str(tmp_path))
     monkeypatch.delenv("IONAS_STAGE_DIR", raising=False)
     monkeypatch.setenv("IONAS_PROGRESS", "off")
+    CALLS.clear()
     return tmp_path
 
 
@@ -31,21 +39,139 @@ def begin(name: str = "first", **values: Any) -> Stage:
     return start(name, {"run": "fake", **values}, fake_study.STAGES)
 
 
+def doubled(value: Any, **_: Any) -> Any:
+    CALLS.append(value)
+    return value * 2
+
+
+def frame(rows: int) -> pd.DataFrame:
+    CALLS.append(rows)
+    return pd.DataFrame({"x": range(rows)})
+
+
+def arrays(rows: int) -> dict[str, np.ndarray]:
+    return {"a": np.arange(rows), "b": np.eye(rows)[:, ::-1]}
+
+
+def counted(many: int, parts: Path) -> int:
+    for number in range(many):
+        if not (parts / f"{number}").exists():
+            CALLS.append(number)
+            (parts / f"{number}").write_text("x")
+    return len(list(parts.iterdir()))
+
+
 def finish_first(runs: Path) -> Path:
     """A finished stage `first`, as `ionas run` leaves it."""
     stage = begin()
-    stage.output("numbers/0.json").write_text("0")
-    stage.output("times", measured=True).mkdir()
-    (stage.folder / "times" / "t.json").write_text("3")
+    stage.made("numbers.json", fake_study.numbers, stage.parameters, "", parts="numbers")
+    stage.made("times.json", fake_study.now, measured=True)
     stage.finish()
     final = runs / "fake" / "first"
     stage.folder.replace(final)
-    (final / "stage.json").rename(final / "manifest.json")
+    write_json(final / "manifest.json", sealed(json.loads((final / "stage.json").read_text())))
     return final
 
 
+# --- what is kept ----------------------------------------------------------------------------
+
+
+def test_what_holds_is_not_computed_again() -> None:
+    assert begin().kept("a.json", doubled, 3) == 6
+    assert begin().kept("a.json", doubled, 3) == 6
+    assert CALLS == [3]
+    assert begin().kept("a.json", doubled, 4) == 8
+    assert begin().kept("a.json", doubled, 4, more=[1]) == 8
+    assert CALLS == [3, 4, 4]
+
+
+def test_where_something_is_computed_does_not_decide() -> None:
+    for jobs in (1, 2):
+        begin().kept("a.json", doubled, 3, jobs=jobs, device=str(jobs))
+    assert CALLS == [3]
+
+
+def test_another_function_is_another_result() -> None:
+    assert begin().kept("a.json", doubled, 2) == 4
+    assert begin().kept("a.json", fake_study.total, [1], fake_study.Third(extra=[5])) == 6
+
+
+def test_forms_are_by_the_ending() -> None:
+    stage = begin()
+    pd.testing.assert_frame_equal(stage.kept("a.parquet", frame, 3), frame(3))
+    found = stage.kept("a.safetensors", arrays, 3)
+    assert all(np.array_equal(found[name], value) for name, value in arrays(3).items())
+    for wrong in ("a.pickle", "a.npy", "../a.json", "b/a.json", "a"):
+        with pytest.raises(StageError, match="no file name that ends in one of"):
+            stage.made(wrong, doubled, 1)
+
+
+def test_a_result_can_be_handed_on_unread() -> None:
+    for _ in range(2):
+        stage = begin()
+        numbers = stage.made("numbers.json", doubled, 2)
+        assert isinstance(numbers, File)
+        assert stage.kept("more.json", doubled, numbers) == 8
+    assert CALLS == [2, 4]
+    stage = begin()
+    assert stage.kept("more.json", doubled, stage.made("numbers.json", doubled, 3)) == 12
+
+
+def test_only_plain_values_and_files_can_be_told_apart() -> None:
+    with pytest.raises(StageError, match=r"a.json: argument 0 of doubled is a ndarray; give"):
+        begin().made("a.json", doubled, np.ones(3))
+
+
+def test_a_damaged_result_is_computed_again() -> None:
+    stage = begin()
+    path = stage.made("a.json", doubled, 3).path
+    path.write_text("7")
+    assert begin().kept("a.json", doubled, 3) == 6
+    assert CALLS == [3, 3]
+
+
+def test_parts_hold_while_only_their_number_changes() -> None:
+    call = {"parts": "numbers", "grows": ("many",)}
+    assert begin().kept("n.json", counted, many=2, **call) == 2
+    assert begin().kept("n.json", counted, many=4, **call) == 4
+    assert CALLS == [0, 1, 2, 3]
+    assert begin().kept("n.json", counted, many=3, parts="numbers") == 3  # the number decides now
+    assert CALLS == [0, 1, 2, 3, 0, 1, 2]
+
+
+def test_results_of_the_run_serve_a_notebook_by_hand(runs: Path) -> None:
+    first = finish_first(runs)
+    made = (first / "numbers.json").stat().st_mtime_ns
+    stage = begin()
+    taken = stage.made("numbers.json", fake_study.numbers, stage.parameters, "", parts="numbers")
+    assert taken.path.parent == stage.folder
+    assert taken.path.stat().st_mtime_ns == made
+    assert (stage.folder / "numbers" / "2.json").exists()
+
+
+def test_all_can_be_computed_afresh(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = (finish_first(runs) / "numbers.json").stat().st_mtime_ns
+    monkeypatch.setenv("IONAS_AFRESH", "yes")
+    stage = begin()
+    new = stage.made("numbers.json", fake_study.numbers, stage.parameters, "", parts="numbers")
+    assert new.path.stat().st_mtime_ns != made
+
+
+def test_time_that_a_killed_call_has_spent_counts(tmp_path: Path) -> None:
+    stamp = tmp_path / "stamp.json"
+    stamp.write_text('{"key": "k", "wall_s": 100.0, "processor_s": 50.0}')
+    with module._clock(stamp) as spent:
+        pass
+    assert spent["wall_s"] >= 100
+    assert spent["processor_s"] >= 50
+    assert json.loads(stamp.read_text())["key"] == "k"
+
+
+# --- parameters, inputs, the record ----------------------------------------------------------
+
+
 def test_values_come_from_the_notebook_and_are_checked() -> None:
-    stage = begin(seed=5, In=["import x"], Out={}, json=json, MAXIMUM=3, _i="x", list_=len)
+    stage = begin(seed=5, json=json, MAXIMUM=3, _i="x", list_=len)
     assert stage.parameters == fake_study.First(run="fake", seed=5)
     assert stage.device == "cpu"
     with pytest.raises(InvalidParameters, match="no parameter 'sead'; did you mean 'seed'"):
@@ -54,9 +180,14 @@ def test_values_come_from_the_notebook_and_are_checked() -> None:
         begin(size=0)
 
 
-def test_a_notebook_may_start_again_with_its_own_variables_there() -> None:
-    stage = begin()
-    assert begin(stage=stage, total=3, seed=2).parameters == fake_study.First(run="fake", seed=2)
+def test_only_what_the_cells_have_set_is_a_parameter() -> None:
+    """A start-up file of IPython may have set names; a later cell may have, too."""
+    first, start_cell = "run = 'fake'\nseed = 5", "stage = start('first', globals())"
+    cells = ["", first, "%matplotlib", start_cell, "n = 1"]
+    assert begin(In=cells, seed=5, home="/x", n=1).parameters.seed == 5
+    cells[1] = first.replace("seed", "sead")
+    with pytest.raises(InvalidParameters, match="did you mean 'seed'"):
+        begin(In=cells, sead=5, home="/x")
 
 
 def test_a_tuple_counts_as_a_list(runs: Path) -> None:
@@ -65,37 +196,21 @@ def test_a_tuple_counts_as_a_list(runs: Path) -> None:
     assert third.parameters == fake_study.Third(run="fake", extra=[1, 2])
 
 
-def test_by_hand_partial_results_stay_only_while_the_inputs_are_the_same() -> None:
-    begin(seed=1).output("a.json").write_text("1")
-    assert begin(seed=1).output("a.json").exists()
-    leftover = begin(seed=1).output("b.json.tmp")
-    leftover.write_text("half")
-    assert not begin(seed=1).output("b.json.tmp").exists()
-    assert not begin(seed=2).output("a.json").exists()
-
-
-def test_outputs_stay_in_the_folder() -> None:
-    stage = begin()
-    assert stage.output("deep/er/x.json").parent.is_dir()
-    for wrong in ("../x.json", "/x.json", "", "."):
-        with pytest.raises(StageError, match="not a path inside"):
-            stage.output(wrong)
-
-
-def test_outputs_are_recorded_with_their_hashes(runs: Path) -> None:
+def test_results_are_recorded_with_their_hashes(runs: Path) -> None:
     manifest = json.loads((finish_first(runs) / "manifest.json").read_text())
-    assert set(manifest["outputs"]) == {"numbers/0.json", "times/t.json"}
-    assert manifest["outputs"]["numbers/0.json"] == {
-        "sha256": "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9",
-        "size": 1,
-        "measured": False,
-    }
-    assert manifest["outputs"]["times/t.json"]["measured"]
+    assert set(manifest["outputs"]) == {"numbers.json", "times.json"}
+    entry = manifest["outputs"]["numbers.json"]
+    assert (entry["size"], entry["measured"], entry["parts"]) == (14, False, "numbers")
+    assert manifest["outputs"]["times.json"]["measured"]
 
 
-def test_a_stage_must_write_something() -> None:
-    with pytest.raises(StageError, match="first wrote no files"):
-        begin().finish()
+def test_what_is_no_longer_asked_for_goes() -> None:
+    begin().made("old.json", doubled, 1)
+    stage = begin()
+    stage.made("new.json", doubled, 2)
+    stage.finish()
+    there = {path.name for path in stage.folder.glob("[!.]*")}
+    assert there == {"new.json", "kept.json", "stage.json"}
 
 
 def test_inputs_are_checked(runs: Path) -> None:
@@ -103,19 +218,35 @@ def test_inputs_are_checked(runs: Path) -> None:
         begin("second")
     first = finish_first(runs)
     stage = begin("second")
-    assert stage.input("first", "numbers/0.json") == first / "numbers" / "0.json"
-    assert stage.input("first", "numbers") == first / "numbers"
-    with pytest.raises(StageError, match=r"first writes no numb; it writes: numbers/0\.json"):
+    assert stage.input("first", "numbers.json").load() == [0, 1, 2]
+    assert stage.input("first", "numbers").load() == first / "numbers"
+    with pytest.raises(StageError, match=r"first writes no numb; it writes: numbers\.json"):
         stage.input("first", "numb")
     with pytest.raises(StageError, match="second does not read third"):
         stage.input("third", "sum.json")
-    (first / "numbers" / "0.json").write_text("1")
-    for file in ("numbers/0.json", "numbers"):
-        with pytest.raises(StageError, match=r"0\.json is not the file that first wrote"):
-            stage.input("first", file)
+    (first / "numbers.json").write_text("1")
+    with pytest.raises(StageError, match=r"numbers\.json is not the file that first wrote"):
+        stage.input("first", "numbers.json")
 
 
-@pytest.mark.parametrize(("shows", "word"), [(True, "yes"), (False, "no"), (None, "in part")])
+def test_a_publication_is_read_and_nothing_is_computed(runs: Path) -> None:
+    first = finish_first(runs)
+    write_json(runs / "fake" / RECORD, {})
+    shutil.rmtree(first / "numbers")
+    (first / "times.json").unlink()
+    stage = begin(seed=9)  # whatever the parameters are
+    assert stage.kept("numbers.json", fake_study.numbers, stage.parameters, "") == [0, 1, 2]
+    left_out = stage.made("times.json", fake_study.now)
+    with pytest.raises(StageError, match="too large for a publication"):
+        left_out.load()
+    with pytest.raises(StageError, match=r"no other\.json of first: it was made by an older"):
+        stage.made("other.json", fake_study.now)
+    before = sorted(first.rglob("*"))
+    stage.finish()
+    assert sorted(first.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("shows", "word"), [(True, "yes"), (False, "no"), (None, "undecided")])
 def test_a_finding_has_one_look(shows: bool | None, word: str, displayed: list[Any]) -> None:
     finding("a  is\nlarger", shows, "it is 3 % larger")
     assert displayed[0].data.split("\n>\n") == [
@@ -127,9 +258,9 @@ def test_a_finding_has_one_look(shows: bool | None, word: str, displayed: list[A
 
 def test_the_footer_tells_where_results_come_from(displayed: list[Any]) -> None:
     stage = begin(seed=7, data_file="<b>.csv")
-    stage.output("a.json").write_text("1")
+    stage.made("a.json", doubled, 1)
     stage.finish()
     text = displayed[0].data
-    for word in ("seed = 7", "&lt;b&gt;.csv", "Revision", "Machine", "torch", "MB"):
+    for word in ("seed = 7", "&lt;b&gt;.csv", "revision", "Machine", "torch", "MB"):
         assert word in text
     assert str(stage.folder) not in text

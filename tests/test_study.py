@@ -8,17 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ionas import io_dataset, pretraining
 from ionas.book import provenance
-from ionas.book import run as runner
+from ionas.book.configure import STAGES, resolve
 from ionas.book.folders import RunFolder, project_root
-from ionas.book.parameters import STAGES, resolve
+from ionas.embedding import training
+from ionas.tasks import prediction, reinforce
 
 pytestmark = pytest.mark.slow
 ROOT = project_root()
@@ -67,15 +68,11 @@ def test_a_run_is_complete(tiny_run: Path) -> None:
         assert manifest["parameters"] == written[name]
         assert manifest["parameters"] == resolved[name].model_dump(mode="json")
         assert set(manifest["inputs"]["upstream"]) == set(notebook.upstream)
-        assert manifest["wall_time_s"] > 0
         assert manifest["peak_memory_mb"] > 10
-        assert (folder.notebooks / f"{notebook.stem}.ipynb").is_file()
-        there = {
-            name
-            for name, _ in provenance.files_in(folder.stage(name))
-            if name not in ("manifest.json", "executed.ipynb")
-        }
-        assert there == set(manifest["outputs"])
+        assert (tiny_run / "notebooks" / f"{notebook.stem}.ipynb").is_file()
+        kept = {"manifest.json", "executed.ipynb", "kept.json"}
+        there = {path.name for path in folder.stage(name).glob("[!.]*") if path.is_file()}
+        assert there - kept == set(manifest["outputs"])
         assert not provenance.damaged(folder.stage(name), manifest["outputs"])
 
 
@@ -92,7 +89,7 @@ def test_nothing_runs_again(tiny_copy: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "progress"),
-    [("pretraining", "networks/*.safetensors"), ("embedding_training", "checkpoints/**/*.*")],
+    [("pretraining", "networks/*.sha256"), ("embedding_training", "models/*.sha256")],
 )
 def test_a_run_killed_inside_a_notebook_goes_on_to_the_same_bytes(
     tiny_copy: Path, name: str, progress: str
@@ -137,7 +134,7 @@ def test_a_flipped_byte_is_noticed_named_and_mended(tiny_copy: Path) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     done = ionas_run()
-    assert f"{path} has changed since it was written: 01_search_space runs again" in done.stdout
+    assert f"01_search_space  runs: {path} has changed since it was written" in done.stdout
     assert ran(done) == ["search_space"]
     assert artifacts(tiny_copy) == good
 
@@ -147,50 +144,68 @@ def code_copy(folder: Path) -> Path:
     skip = shutil.ignore_patterns("__pycache__")
     for part in ("ionas", "notebooks"):
         shutil.copytree(ROOT / part, folder / part, ignore=skip)
-    shutil.copy(ROOT / "_toc.yml", folder)
+    for file in ("_toc.yml", "_config.yml"):
+        shutil.copy(ROOT / file, folder)
     return folder
 
 
-def importers(module: str, root: Path) -> set[str]:
-    """Stages whose notebooks import a module, as the standard library's ModuleFinder sees it.
-
-    The checks of parameters run before a notebook and do not count.
-    """
-    found = set()
-    for name, notebook in STAGES.items():
-        script = root / f"{notebook.stem}.py"
-        code = provenance.notebook_code(root / "notebooks" / f"{notebook.stem}.ipynb")
-        script.write_text("\n".join(code))
-        finder = ModuleFinder(path=[str(root)], excludes=[provenance.NOT_FOLLOWED])
-        finder.run_script(str(script))
-        if module in finder.modules:
-            found.add(name)
-    return found
+HEAVY = {
+    "networks": pretraining.train_networks,
+    "targets": io_dataset.io_targets,
+    "models": training.train_all,
+    "search": reinforce.search_all,
+    "scores": prediction.score_all,
+}
 
 
-@pytest.mark.parametrize("module", ["images", "models.io_model", "search", "plots", "analysis"])
-def test_a_changed_module_concerns_exactly_the_notebooks_that_import_it(
-    module: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "computed"),
+    [
+        ("plots.figures", set()),
+        ("book.stage", set()),
+        ("book.run", set()),
+        ("parameters", set()),
+        ("parallel", set()),
+        ("pretraining", {"networks"}),
+        ("images", {"networks", "targets"}),
+        ("networks", {"networks", "targets"}),
+        ("embedding.arch2vec", {"models"}),
+        ("tasks.reinforce", {"search"}),
+        ("tasks.regressors", {"scores"}),
+        ("space.cells", set(HEAVY)),
+    ],
+)
+def test_what_a_changed_module_computes_again(
+    module: str, computed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def codes() -> dict[str, str]:
+        provenance._module_code.cache_clear()
+        provenance._code_hash.cache_clear()
+        return {name: provenance.function_code(function) for name, function in HEAVY.items()}
+
     root = code_copy(tmp_path)
-    source = root / "ionas" / f"{module.replace('.', '/')}.py"
-    source.write_text(source.read_text() + "\n# changed\n")
     monkeypatch.setattr(provenance, "PACKAGE", root / "ionas")
-    study = runner.Study(STAGES, root / "notebooks", RunFolder(tiny_run))
-    stale = set()
-    for name, parameters in resolve("tiny").items():
-        if why := runner.reason_to_run(study, name, runner.inputs_of(study, name, parameters)):
-            assert why == f"changed: ionas.{module}"
-            stale.add(name)
-    assert stale == importers(f"ionas.{module}", root)
-    assert stale
+    before = codes()
+    source = root / "ionas" / f"{module.replace('.', '/')}.py"
+    text = source.read_text()
+    source.write_text(text + "\n# a comment\n")
+    assert codes() == before
+    source.write_text(text + "\nCHANGED = True\n")
+    after = codes()
+    monkeypatch.undo()
+    codes()
+    assert {name for name in HEAVY if after[name] != before[name]} == computed
 
 
-def test_a_changed_module_runs_its_notebook_again(tiny_copy: Path, tmp_path: Path) -> None:
-    good = artifacts(tiny_copy)
+def test_restyling_never_recomputes(tiny_copy: Path, tmp_path: Path) -> None:
+    """Another colour in the charts and another docstring: all runs, and nothing is computed."""
     root = code_copy(tmp_path / "code")
-    source = root / "ionas" / "search.py"
-    source.write_text(source.read_text() + "\n# changed\n")
+    style = root / "ionas" / "plots" / "style.py"
+    style.write_text(style.read_text() + "\nANOTHER_COLOUR = '#123456'\n")
+    networks = root / "ionas" / "pretraining.py"
+    networks.write_text(networks.read_text() + "\n# told otherwise\n")
+    results = [p for p in tiny_copy.rglob("*") if p.suffix in (".parquet", ".safetensors")]
+    made = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in results}
     done = subprocess.run(
         COMMAND,
         capture_output=True,
@@ -198,9 +213,10 @@ def test_a_changed_module_runs_its_notebook_again(tiny_copy: Path, tmp_path: Pat
         env={**os.environ, "COLUMNS": "500", "PYTHONPATH": str(root)},
         cwd=root,
     )
-    assert "changed: ionas.tasks.reinforce" in done.stdout
-    assert ran(done) == ["reinforce"]
-    assert artifacts(tiny_copy) == good
+    assert "changed: ionas.plots.style" in done.stdout
+    assert "changed: ionas.pretraining" not in done.stdout
+    assert ran(done) == sorted(STAGES)
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in results} == made
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Tables: reading and refusing, values by budget and repeat, the simulated clock, regret."""
+"""Tables: reading whatever users have, refusing the rest with its reason, values, summaries."""
 
 import numpy as np
 import pandas as pd
@@ -7,19 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from ionas.benchmark.reading import DIGITS
 from ionas.benchmark.table import (
-    Clock,
     InvalidTable,
     Table,
-    best,
+    check_output,
     check_table,
     column_name,
     describe,
-    embedded,
     load_table,
-    regret_curves,
     signal,
-    training_cost,
     uses,
 )
 from ionas.cli import app
@@ -40,11 +37,9 @@ def test_round_trip_keeps_everything(tmp_path):
     assert (back.cells.hashes == table.cells.hashes).all()
     assert back.about == table.about
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
-    for row, cell in enumerate(table.cells):
-        assert back.index(cell) == back.index(cell.hash) == row
 
 
-def test_cells_are_put_into_the_published_order_once(tmp_path):
+def test_cells_are_put_into_the_canonical_order_once(tmp_path):
     adjacency = ("0100001000010000", "0110100010000010000100000")
     operations = (
         "input,conv3x3-bn-relu,maxpool3x3,output",
@@ -55,8 +50,8 @@ def test_cells_are_put_into_the_published_order_once(tmp_path):
     frame.assign(test_accuracy=0.9).to_parquet(tmp_path / "given.parquet")
     table = Table.read(tmp_path / "given.parquet")
     assert table.cells.hashes.tolist() == given.hashes.tolist()
-    assert (table.cells.adjacency == given.published().adjacency).all()
-    assert (table.cells.operations == given.published().operations).all()
+    assert (table.cells.adjacency == given.canonical_order().adjacency).all()
+    assert (table.cells.operations == given.canonical_order().operations).all()
     assert (table.cells.adjacency != given.adjacency).any()
     Table(given, table.frame, table.about).write(tmp_path / "written.parquet")
     kept = Table.read(tmp_path / "written.parquet").cells  # checked before, so left as it is
@@ -79,7 +74,7 @@ def test_values_by_budget_and_repeat():
         test_accuracy_r1=np.full(7, 0.35),
         test_accuracy_4_r0=np.full(7, 0.1),
     )
-    assert table.budgets("test_accuracy") == [4, 12]
+    assert column_name("test_accuracy", 4, 2) == "test_accuracy_4_r2"
     assert table.repeats("test_accuracy") == 2
     assert table.repeats("test_accuracy", 4) == 1
     assert table.values("test_accuracy", 12)[0] == 0.4
@@ -90,86 +85,200 @@ def test_values_by_budget_and_repeat():
         table.values("test_accuracy", 36)
 
 
-def test_values_halfway_are_columns_of_their_own():
-    table = small(
-        test_accuracy_half=np.full(7, 0.11),
-        test_accuracy_4=np.full(7, 0.12),
-        test_accuracy_4_half=np.full(7, 0.13),
-        test_accuracy_4_half_r0=np.full(7, 0.14),
-        test_accuracy_36_half=np.full(7, 0.15),
-    )
-    assert table.values("test_accuracy", half=True)[0] == 0.11
-    assert table.values("test_accuracy", 12, half=True)[0] == 0.11
-    assert table.values("test_accuracy", 4)[0] == 0.12
-    assert table.values("test_accuracy", 4, half=True)[0] == 0.13
-    assert table.values("test_accuracy", 4, 0, half=True)[0] == 0.14
-    assert table.budgets("test_accuracy") == [4, 12]
-    assert table.repeats("test_accuracy", 4) == 0
-    assert column_name("test_accuracy", 4, True, 2) == "test_accuracy_4_half_r2"
-    held = describe(table)["mean"].xs("test_accuracy")
-    assert held.to_dict() == {
-        "4": 0.12, "4 halfway": 0.13, "12": 0.5929, "12 halfway": 0.11, "36 halfway": 0.15,
-    }  # fmt: skip
-
-
-def test_take_keeps_rows_together():
-    part = small().take([4, 2])
-    assert part.values("validation_accuracy").tolist() == [0.8, 0.9]
-    assert part.cells.hashes.tolist() == enumerate_cells(3).hashes[[4, 2]].tolist()
-    with pytest.raises(KeyError, match="holds no cell"):
-        part.index("f" * 32)
-
-
-def broken(tmp_path, change):
+def broken(tmp_path, change, ending="parquet", **dialect):
     table = small()
     adjacency, operations = table.cells.to_text()
     frame = table.frame.assign(hash=table.cells.hashes, adjacency=adjacency, operations=operations)
-    path = tmp_path / "t.parquet"
-    change(frame).to_parquet(path)
+    path = tmp_path / f"t.{ending}"
+    if ending == "csv":
+        change(frame).to_csv(path, index=False, **dialect)
+    else:
+        change(frame).to_parquet(path)
     return path
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda f: f.drop(columns="operations"), "no column 'operations'"),
-        (lambda f: f.assign(adjacency=None), "adjacency of row 0 is None; it must be text"),
-        (lambda f: f.assign(operations=[["input", "output"]] + [None] * 6), "operations of row 1"),
-        (lambda f: f.assign(hash=[*f["hash"][:6], None]), "hash of row 6 is None"),
-        (lambda f: f.assign(hash="x" * 100_000), "row 0 has hash xxx"),
-        (lambda f: f.assign(adjacency="\u00e9" + f["adjacency"].str[1:]), "row 0: adjacency"),
-        (lambda f: f.assign(hash=f["hash"].iloc[::-1].to_numpy()), "row 0 has hash"),
-        (lambda f: f.assign(test_accuracy=91.2), "fractions, not percent"),
-        (lambda f: f.assign(training_time=-1.0), "training_time of row 0 is -1"),
-        (lambda f: f.assign(test_accuracy="high"), "holds text"),
-        (lambda f: f.assign(operations="input,conv9x9,output"), "conv9x9|does not fit"),
-        (lambda f: f.assign(adjacency="0110"), "does not fit"),
-        (lambda f: pd.concat([f, f.iloc[[2]]]), "rows 2 and 7 are the same cell"),
-        (lambda f: pd.concat([f, f.iloc[[2]]]).drop(columns="hash"), "rows 2 and 7"),
-    ],
-)
-def test_malformed_tables_are_refused_with_their_reason(tmp_path, change, message):
-    with pytest.raises(InvalidTable, match=message):
-        Table.read(broken(tmp_path, change))
+MALFORMED = [
+    (lambda f: f.drop(columns="operations"), "no column 'operations'; it has: validation_acc"),
+    (lambda f: f.rename(columns={"adjacency": "adjacencies"}), "nearest: adjacencies; a table n"),
+    (lambda f: f.drop(columns="operations").assign(architecture="x"), "row 0: 'x' is no archit"),
+    (lambda f: f.assign(adjacency=None), "adjacency of row 0 is (None|nan); it must be text"),
+    (lambda f: f.assign(adjacency="0" * 10**6), "adjacency of row 0 is '0+[.]+0+'; it must be t"),
+    (lambda f: f.assign(hash=[*f["hash"][:6], None]), "hash of row 6 is (None|nan)"),
+    (lambda f: f.assign(hash="x" * 999), "row 0 has hash x{40},"),
+    (lambda f: f.assign(adjacency="\u00e9" + f["adjacency"].str[1:]), "row 0: adjacency"),
+    (lambda f: f.assign(hash=f["hash"].iloc[::-1].to_numpy()), "row 0 has hash"),
+    (lambda f: f.assign(test_accuracy=91.2), "not an accuracy from 0 to 1 .not percent"),
+    (lambda f: f.assign(test_accuracy=[0.5] * 6 + [-0.1]), "test_accuracy of row 6 is -0.1"),
+    (
+        lambda f: f.assign(training_time=-1.0),
+        "training_time of row 0 is -1.0, not a number from 0 up",
+    ),
+    (lambda f: f.assign(training_time=np.inf), "training_time of row 0 is inf"),
+    (lambda f: f.assign(training_time=np.float32(np.inf)), "training_time of row 0 is inf"),
+    (lambda f: f.assign(test_accuracy="high"), "test_accuracy of row 0 is 'high', not a"),
+    (lambda f: f.assign(test_accuracy=True), "test_accuracy of row 0 is True, not a"),
+    (
+        lambda f: f.assign(trainable_parameters="3,984,576"),
+        "parameters of row 0 is '3,984,576', no",
+    ),
+    (
+        lambda f: f.assign(trainable_parameters=[1] * 6 + [-1]),
+        "trainable_parameters of row 6 is -1",
+    ),
+    (
+        lambda f: f.assign(operations=f["operations"].str.replace("conv3x3-bn-relu", "conv9x9")),
+        "row [0-9]: unknown operation 'conv9x9'",
+    ),
+    (
+        lambda f: f.assign(operations=f["operations"].str.replace("output", "maxpool3x3")),
+        "row 0: .*last operation is 'maxpool3x3'",
+    ),
+    (lambda f: f.assign(adjacency="010"), "does not fit"),
+    (lambda f: pd.concat([f, f.iloc[[2]]]), "rows 2 and 7 are the same cell"),
+    (lambda f: pd.concat([f, f.iloc[[2]]]).drop(columns="hash"), "rows 2 and 7"),
+    (lambda f: f.iloc[:0], "has a header, but no rows"),
+]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_the_study_needs_a_test_accuracy_and_says_so_before_it_runs(tmp_path, ending):
-    adjacency, operations = enumerate_cells(3).to_text()
-    frame = pd.DataFrame({"adjacency": adjacency, "operations": operations, "test_acc": 0.5})
-    path = tmp_path / f"t.{ending}"
-    frame.to_parquet(path) if ending == "parquet" else frame.to_csv(path, index=False)
-    with pytest.raises(InvalidTable, match=r"no column 'test_accuracy'.*it has: .*test_acc"):
+@pytest.mark.parametrize(("change", "message"), MALFORMED)
+def test_malformed_tables_are_refused_with_their_reason(tmp_path, change, message, ending):
+    with pytest.raises(InvalidTable, match=message) as caught:
+        Table.read(broken(tmp_path, change, ending))
+    assert str(tmp_path / f"t.{ending}") in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_lists_of_operations_with_a_hole_are_refused(tmp_path):
+    path = broken(tmp_path, lambda f: f.assign(operations=[["input", "output"]] + [None] * 6))
+    with pytest.raises(InvalidTable, match="operations of row 1 is None"):
+        Table.read(path)
+
+
+# --- what the first look tells -----------------------------------------------------------------
+
+
+def test_the_first_look_counts_rows_and_known_values(tmp_path):
+    path = broken(
+        tmp_path,
+        lambda f: f.assign(
+            validation_accuracy=[0.5, None] * 3 + [None], training_time=[1, *[None] * 6]
+        ),
+    )
+    known = {"validation_accuracy": 3, "test_accuracy": 7, "training_time": 1}
+    assert check_table(str(path)) == known
+    assert set(check_table("digits").values()) == {2532}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.assign(test_accuracy=None), "column 'test_accuracy' is empty"),
+        (lambda f: f.assign(trainable_parameters="3,984,576"), "'3,984,576', not a"),
+        (lambda f: f.assign(test_accuracy=95.5), "not an accuracy from 0 to 1 .not percent"),
+        (lambda f: f.iloc[:0], "has a header, but no rows"),
+        (lambda f: f[["hash", "test_accuracy"]], "no column 'adjacency'"),
+        (
+            lambda f: f[["adjacency", "operations"]].assign(acc=0.9, std_test_accuracy=0.01),
+            "no column 'test_accuracy'; it has: adjacency, operations, acc, std_test_accuracy; "
+            "nearest: std_test_accuracy; if its accuracies are those of a data set, choose one of "
+            "std ",
+        ),
+        (
+            lambda f: f.drop(columns="test_accuracy").assign(test_acc=0.9, mean_test_accuracy=0.9),
+            "no column 'test_accuracy'; it has: .*nearest: mean_test_accuracy, .*test_acc",
+        ),
+    ],
+)
+def test_the_first_look_refuses(tmp_path, change, message, ending):
+    path = broken(tmp_path, change, ending)
+    with pytest.raises(InvalidTable, match=message) as caught:
         check_table(str(path))
-    assert len(Table.read(path)) == 7, "unsupervised training needs no measured column"
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n", b"\xff\xfe\x00", b"a,b\n1,2\n"])
-def test_malformed_csv_is_refused(tmp_path, content):
-    (tmp_path / "t.csv").write_bytes(content)
-    for read in (Table.read, lambda path: check_table(str(path))):
-        with pytest.raises(InvalidTable, match=r"t\.csv"):
-            read(tmp_path / "t.csv")
+def test_an_empty_column_is_unknown(tmp_path):
+    for ending in ("parquet", "csv"):
+        path = broken(tmp_path, lambda f: f.assign(training_time=None), ending)
+        assert np.isnan(Table.read(path).values("training_time")).all()
+        assert check_table(str(path))["training_time"] == 0
+
+
+def test_a_spread_is_no_accuracy_beside_one(tmp_path):
+    path = broken(tmp_path, lambda f: f.assign(std_test_accuracy=400.0, rank_test_accuracy="low"))
+    assert (
+        Table.read(path).values("test_accuracy").tolist()
+        == small().values("test_accuracy").tolist()
+    )
+
+
+# --- text files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ending", "delimiter"),
+    [("csv", ","), ("csv", ";"), ("CSV", "\t"), ("tsv", "\t"), ("TSV", "\t")],
+)
+@pytest.mark.parametrize("line", ["\n", "\r\n", "\r"])
+def test_dialects_of_text(tmp_path, ending, delimiter, line):
+    path, expected = tmp_path / f"t.{ending}", small()
+    adjacency, operations = expected.cells.to_text()
+    frame = expected.frame.assign(adjacency=adjacency, operations=operations)
+    frame.to_csv(path, index=False, sep=delimiter, lineterminator=line, encoding="utf-8-sig")
+    table = Table.read(path)
+    assert list(table.cells) == list(expected.cells)
+    pd.testing.assert_frame_equal(table.frame, expected.frame)
+    assert check_table(str(path))
+
+
+def test_decimal_commas_between_semicolons(tmp_path):
+    path = broken(tmp_path, lambda f: f, "csv", sep=";", decimal=",")
+    assert ";0,65;" in path.read_text()
+    pd.testing.assert_frame_equal(Table.read(path).frame, small().frame)
+
+
+def test_spaces_after_commas_and_in_operations(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "\n adjacency , operations, test_accuracy\n"
+        '0100, "input, output" , 0.5\n'
+        ' 010001000 , "input, conv3x3-bn-relu ,output", 0.75\n'
+    )
+    table = Table.read(tmp_path / "t.csv")
+    assert [cell.operations[1:-1] for cell in table.cells] == [(), ("conv3x3-bn-relu",)]
+    assert table.values("test_accuracy").tolist() == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("adjacency,operations\n0100,input,output\n", "more fields than its header .adjacency, op"),
+        ("adjacency,operations,hash,hash\n", "column twice: hash; keep one"),
+        ("adjacency|operations\n0100|input,output\n", r"no column .*it has: adjacency\|operations"),
+        ("x" * 10**5 + ",adjacency\n", "no column 'operations'; it has: x{40}, adjacency"),
+        (",".join(map(str, range(10**4))) + "\n", "18, 19 and 9980 more; a table needs"),
+        ("", "no column 'adjacency'"),
+        ("\n\n", "no column 'adjacency'"),
+    ],
+    ids=["no quotes", "twice", "bars", "long name", "many names", "empty", "blank"],
+)
+def test_text_that_is_no_table_is_refused(tmp_path, content, message):
+    (tmp_path / "t.csv").write_text(content)
+    for look in (check_table, Table.read):
+        with pytest.raises(InvalidTable, match=message) as caught:
+            look(str(tmp_path / "t.csv"))
+        assert len(str(caught.value)) < 1000
+
+
+def test_text_in_another_encoding_is_refused(tmp_path):
+    content = "adjacency,operations,test_accuracy,r\u00e9sum\u00e9\n"
+    for encoding in ("utf-16", "latin-1"):
+        (tmp_path / "t.csv").write_text(content, encoding=encoding)
+        with pytest.raises(InvalidTable, match=r"t\.csv cannot be read.*; save it as UTF-8"):
+            check_table(str(tmp_path / "t.csv"))
+
+
+# --- Parquet files -----------------------------------------------------------------------------
 
 
 def test_a_table_that_was_written_here_is_not_hashed_again(tmp_path, monkeypatch):
@@ -180,7 +289,7 @@ def test_a_table_that_was_written_here_is_not_hashed_again(tmp_path, monkeypatch
     def fail(*_):
         raise AssertionError("hashes are computed")
 
-    monkeypatch.setattr("ionas.space.cells._graph_hashes", fail)
+    monkeypatch.setattr("ionas.space.nasbench101._hashes_of_one_size", fail)
     assert (Table.read(tmp_path / "t.parquet").cells.hashes == expected).all()
     with pytest.raises(AssertionError, match="hashes are computed"):
         Table.read(broken(tmp_path, lambda frame: frame))
@@ -212,7 +321,8 @@ def test_a_change_after_writing_is_noticed(tmp_path, change, message):
 
 
 def test_a_table_with_a_cell_twice_is_not_written(tmp_path):
-    table = small().take([0, 1, 2, 1])
+    rows = [0, 1, 2, 1]
+    table = Table(small().cells[rows], small().frame.iloc[rows].reset_index(drop=True))
     with pytest.raises(InvalidTable, match="rows 1 and 3 are the same cell"):
         table.write(tmp_path / "t.parquet")
     assert not list(tmp_path.iterdir())
@@ -222,11 +332,10 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
     small().write(tmp_path / "t.parquet")
     before = (tmp_path / "t.parquet").read_bytes()
 
-    def fail(content, path, **_):
-        path.write_bytes(b"half")
+    def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pq, "write_table", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="no space"):
         small().write(tmp_path / "t.parquet")
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
@@ -244,76 +353,113 @@ def test_operations_may_be_lists(tmp_path):
     pd.testing.assert_frame_equal(table.frame, small().frame)
 
 
-def test_a_cell_that_breaks_a_rule_is_named(tmp_path):
-    def change(frame):
-        return frame.assign(operations=frame["operations"].str.replace("output", "maxpool3x3"))
-
-    with pytest.raises(InvalidTable, match="row 0: the last operation is 'maxpool3x3'"):
-        Table.read(broken(tmp_path, change))
-
-
 def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(InvalidTable, match="there is no table"):
         load_table(str(tmp_path / "absent.parquet"))
     with pytest.raises(InvalidTable, match="there is no table 'digit'"):
         check_table("digit")
+    for path in (str(tmp_path), "/dev/null"):
+        with pytest.raises(InvalidTable, match=f"{path} is not one file; give digits"):
+            check_table(path)
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(InvalidTable, match="not a Parquet file"):
         check_table(str(tmp_path / "text.parquet"))
-    small().write(tmp_path / "t.parquet")
-    content = (tmp_path / "t.parquet").read_bytes()
-    (tmp_path / "t.parquet").write_bytes(content[:100] + b"\0" * 200 + content[300:])
+    small().write(tmp_path / "t.csv")
+    assert len(Table.read(tmp_path / "t.csv")) == 7, "the content tells what a file is"
+
+
+def test_damaged_parquet_is_named_wherever_it_is_damaged(tmp_path):
+    path = tmp_path / "t.parquet"
+    small().write(path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        start, length = rng.integers(4, len(content)), rng.integers(1, 200)
+        noise = rng.bytes(len(content[start : start + length]))
+        path.write_bytes(content[:start] + noise + content[start + length :])
+        for look in (check_table, Table.read):
+            try:
+                look(str(path))
+            except InvalidTable as error:
+                refused += 1
+                assert str(path) in str(error)  # noqa: PT017
+                assert len(str(error)) < 1000  # noqa: PT017
+    assert refused > 100
+    path.write_bytes(content[:-20])
     with pytest.raises(InvalidTable, match="damaged"):
-        Table.read(tmp_path / "t.parquet")
+        Table.read(path)
+
+
+@pytest.mark.parametrize("about", ["{", "[]", "[" * 100_000, '{"epochs": "many"}'])
+def test_damaged_metadata_are_named(tmp_path, about):
     table = pa.table({"adjacency": ["0100"], "operations": ["input,output"]})
-    pq.write_table(table.replace_schema_metadata({"ionas": "{"}), tmp_path / "t.parquet")
-    with pytest.raises(InvalidTable, match="damaged"):
+    pq.write_table(table.replace_schema_metadata({"ionas": about}), tmp_path / "t.parquet")
+    with pytest.raises(InvalidTable, match=r"t\.parquet.*damaged"):
         Table.read(tmp_path / "t.parquet")
 
 
-def test_clock_by_hand():
-    table = small(training_time=[1.0, 2, 4, 8, 16, 32, np.nan])
-    clock = Clock(table, runs=2)
-    assert clock.known.tolist() == [True] * 6 + [False]
-    assert clock.query(np.array([0, 3])).tolist() == [0.5, 0.7]
-    clock.query(np.array([2, 0]))
-    clock.query(np.array([3, 1]), np.array([True, False]))
-    assert clock.elapsed.tolist() == [13, 9]
-    found = clock.trajectories()
-    assert found["run"].tolist() == [0, 0, 0, 1, 1]
-    assert found["step"].tolist() == [0, 1, 2, 0, 1]
-    assert found["time"].tolist() == [1, 5, 13, 8, 9]
-    assert found["incumbent_validation"].tolist() == [0.5, 0.9, 0.9, 0.7, 0.7]
-    assert found["incumbent_test"].tolist() == [0.4, 0.8, 0.8, 0.9, 0.9]
+def test_huge_values_do_not_fill_the_memory(tmp_path):
+    """A text of a megabyte in every one of a hundred thousand rows: small as a file."""
+    path = tmp_path / "t.parquet"
+    huge = pa.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["0" * 10**6])
+    for name in ("adjacency", "operations", "hash"):
+        texts = {"adjacency": ["0100"] * 10**5, "operations": ["input,output"] * 10**5, name: huge}
+        pq.write_table(pa.table(texts), path)
+        assert path.stat().st_size < 10**6
+        with pytest.raises(InvalidTable, match=f"{name} of row 0 is '0*[.]+0*'; it must be text"):
+            Table.read(path)
+    one = {"adjacency": ["0" * 10**7], "operations": ["input,output"], "test_accuracy": [0.5]}
+    pq.write_table(pa.table(one), path, use_dictionary=False)
+    with pytest.raises(InvalidTable, match=r"adjacency of row 0 is '0*[.]+0*'; it must be text"):
+        Table.read(path)
+    pq.write_table(pa.table({name: pa.nulls(10**7, pa.string()) for name in texts}), path)
+    with pytest.raises(InvalidTable, match=r"has 10,000,000 rows to read; at most"):
+        check_table(str(path))
 
 
-def test_regret_is_a_step_function_of_time():
-    table = small()
-    clock = Clock(table, runs=2)
-    for cells in ([0, 1], [2, 4]):
-        clock.query(np.array(cells))
-    grid = np.array([0.5, 1.0, 1.5, 2.0, 9.0])
-    curves = regret_curves(clock.trajectories(), table, grid, bootstrap=200)
-    validation = curves[curves["metric"] == "validation"]["mean"].to_numpy()
-    assert np.isnan(validation[0])
-    assert validation[1:] == pytest.approx([0.35, 0.35, 0.05, 0.05])
-    test = curves[curves["metric"] == "test"]["mean"].to_numpy()
-    assert test[1:] == pytest.approx([0.9 - (0.4 + 0.65) / 2] * 2 + [0.9 - 0.75] * 2)
-    ordered = curves.dropna()
-    assert (ordered["low"] <= ordered["mean"]).all()
-    assert (ordered["mean"] <= ordered["high"]).all()
-    shifted = regret_curves(clock.trajectories(), table, grid + 3, shift=3, bootstrap=200)
-    pd.testing.assert_frame_equal(shifted.drop(columns="time"), curves.drop(columns="time"))
+def test_a_column_twice_in_parquet_is_refused(tmp_path):
+    table = pa.Table.from_arrays(
+        [["0100"], ["input,output"], [0.5], [0.6]],
+        ["adjacency", "operations", "test_accuracy", "test_accuracy"],
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(InvalidTable, match="column twice: test_accuracy"):
+        check_table(str(tmp_path / "t.parquet"))
 
 
-def test_an_incumbent_of_unknown_test_accuracy_does_not_keep_the_one_before():
-    table = small(test_accuracy=[0.4, 0.65, np.nan, 0.9, 0.7, 0.5, 0.2])
-    clock = Clock(table)
-    for cell in (1, 2, 0):
-        clock.query(np.array([cell]))
-    found = clock.trajectories()["incumbent_test"].tolist()
-    assert found[0] == 0.65
-    assert np.isnan(found[1:]).all()
+# --- the place of a table that is written ------------------------------------------------------
+
+
+def test_the_output_is_never_the_source(tmp_path):
+    source, link = tmp_path / "t.parquet", tmp_path / "link.parquet"
+    small().write(source)
+    link.symlink_to(source)
+    for out in (source, link, tmp_path / "x" / ".." / "t.parquet"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(InvalidTable, match="is the file that is read"):
+            check_output(source, out)
+    for out in (tmp_path / "t.csv", tmp_path / "t", tmp_path / "t.parquet" / "u.parquet", tmp_path):
+        with pytest.raises(InvalidTable, match=r"give a name ending in \.parquet"):
+            check_output(source, out)
+    check_output(source, tmp_path / "new" / "folder" / "u.parquet")
+    check_output("digits", source)
+
+
+def test_the_embedded_table_is_a_source_too():
+    with pytest.raises(InvalidTable, match="is the file that is read"):
+        check_output("digits", DIGITS)
+
+
+def test_a_table_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.csv").write_text(
+        'adjacency,operations,test_accuracy\n0100,"input,output",1\n'
+    )
+    assert len(load_table("~/mine.csv")) == 1
+
+
+# --- summaries ---------------------------------------------------------------------------------
 
 
 def test_each_part_of_the_study_uses_the_cells_it_can():
@@ -324,23 +470,9 @@ def test_each_part_of_the_study_uses_the_cells_it_can():
         training_time=[1, 1, nan, nan, 1, 1, 1],
     )
     assert list(uses(table).values()) == [7, 6, 4, 6]
-    assert Clock(table).known.tolist() == [True, False, False, False, True, True, True]
     bare = Table(table.cells, table.frame[[]])
     assert list(uses(bare).values()) == [7, 0, 0, 0]
-    assert not Clock(bare).known.any()
     assert describe(bare).empty
-
-
-def test_unknown_training_times_count_as_the_mean_of_the_known():
-    table = small(training_time=[1, 2, 3, np.nan, np.nan, 8, 11])
-    assert training_cost(table, np.array([0, 1])) == 3
-    assert training_cost(table, np.array([0, 2, 3])) == 6
-    assert training_cost(table, np.array([3, 4])) == 10
-
-
-def test_best_leaves_unknown_cells_out():
-    table = small(validation_accuracy=[0.1, np.nan, 0.3, 0.2, 0.1, 0.1, 0.1])
-    assert best(table) == {"validation_accuracy": 0.3, "test_accuracy": 0.9}
 
 
 def test_signal_by_hand():
@@ -356,7 +488,7 @@ def test_signal_by_hand():
 
 
 def test_embedded_table_reads_by_name():
-    assert load_table("digits").name == embedded().name == "digits"
+    assert load_table("digits").name == Table.read("digits").name == "digits"
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -383,6 +515,15 @@ def test_the_command_says_what_a_table_is_good_for(tmp_path):
     assert again.stdout.splitlines()[1:] == done.stdout.splitlines()[1:-1]
 
 
+def test_the_command_does_not_write_over_its_source(tmp_path):
+    path = broken(tmp_path, lambda f: f, "csv")
+    before = path.read_bytes()
+    done = ionas("data", "table", path, "--out", path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "give a name ending in .parquet" in done.stderr
+    assert path.read_bytes() == before
+
+
 def test_the_command_refuses_in_one_line(tmp_path):
     path = broken(tmp_path, lambda f: f.assign(hash=f["hash"].iloc[::-1].to_numpy()))
     for source, message in ((path, "row 0 has hash"), (tmp_path / "absent.csv", "no table")):
@@ -401,9 +542,9 @@ def test_paper_scale_table(shared_data, tmp_path, monkeypatch):
     monkeypatch.setattr(CellSet, "hashes", hashes.to_numpy(str))
     table = Table.read(shared_data / "nasbench101.parquet")
     assert len(table) == 423_624
-    assert best(table)["test_accuracy"] == pytest.approx(0.943175752957662, abs=1e-12)
+    assert table.values("test_accuracy").max() == pytest.approx(0.943175752957662, abs=1e-12)
     assert list(uses(table).values()) == [423_624, 423_624, 30_001, 30_001]
-    assert table.budgets("validation_accuracy") == [0, 4, 12, 36]
+    assert list(describe(table).loc["validation_accuracy"].index) == ["4", "12", "36", "full"]
     table.write(tmp_path / "t.parquet")
     monkeypatch.undo()
     again = Table.read(tmp_path / "t.parquet")

@@ -1,9 +1,9 @@
 """Fetch the paper's data, NAS-Bench-101 and CIFAR-10: checked, and resumed where they stopped."""
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ionas.benchmark.tfrecord import PUBLISHED
 
@@ -12,29 +12,19 @@ class FetchError(ValueError):
     """A file that could not be fetched; the message says what to do, also without a network."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A published file: where it is, its SHA-256, and about how large it is in MB."""
 
     address: str
     sha256: str
     megabytes: int
 
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return self.address.rpartition("/")[2]
-
 
 _NASBENCH = "https://storage.googleapis.com/nasbench"
-_SHA256 = {name: digest for digest, name in PUBLISHED.items()}
+_ONLY108, _FULL = PUBLISHED
 SOURCES = {
-    "nasbench101": Source(
-        f"{_NASBENCH}/nasbench_only108.tfrecord", _SHA256["nasbench_only108.tfrecord"], 499
-    ),
-    "nasbench101-full": Source(
-        f"{_NASBENCH}/nasbench_full.tfrecord", _SHA256["nasbench_full.tfrecord"], 1989
-    ),
+    "nasbench101": Source(f"{_NASBENCH}/{PUBLISHED[_ONLY108]}", _ONLY108, 499),
+    "nasbench101-full": Source(f"{_NASBENCH}/{PUBLISHED[_FULL]}", _FULL, 1989),
     "cifar10": Source(
         "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
@@ -44,20 +34,11 @@ SOURCES = {
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download a data set into a folder, unless it is there, and check it.
+    """Download a data set of SOURCES into a folder, unless it is there, and check it.
 
     What a broken download left is kept in a hidden file beside the target and the next call goes on
-    from there. CIFAR-10 is unpacked, too, as `images.load_images` wants it.
-
-    Parameters
-    ----------
-    name
-        One of SOURCES.
-
-    Returns
-    -------
-    Path
-        The TFRecord file, or the folder with CIFAR-10.
+    from there. Returns the TFRecord file, or the folder with CIFAR-10, which is unpacked, too, as
+    `images.load_images` wants it.
 
     Raises
     ------
@@ -72,21 +53,18 @@ def fetch(name: str, folder: Path) -> Path:
     if name not in SOURCES:
         raise FetchError(f"there are no data {name!r}; choose from {', '.join(SOURCES)}")
     source = SOURCES[name]
-    target = folder / source.name
+    target = folder / source.address.rpartition("/")[2]
     pooch.get_logger().setLevel("WARNING")
     try:
-        if name == "cifar10" and _holds_cifar10(folder):
-            return folder
+        if name == "cifar10":
+            with suppress(RuntimeError):  # raised unless it is there, unpacked
+                CIFAR10(folder)
+                return folder
         if target.exists() and pooch.file_hash(str(target)) != source.sha256:
             raise ValueError(f"{target} is there, but it is another file: remove or rename it")
         folder.mkdir(parents=True, exist_ok=True)
-        pooch.retrieve(
-            source.address,
-            known_hash=f"sha256:{source.sha256}",
-            fname=source.name,
-            path=folder,
-            downloader=_resuming(folder / f".{source.name}.part"),
-        )
+        known = f"sha256:{source.sha256}"
+        pooch.retrieve(source.address, known, target.name, folder, downloader=_resume)
         if name == "cifar10":
             CIFAR10(folder, download=True)  # the archive is there, so this unpacks it
             return folder
@@ -100,37 +78,24 @@ def fetch(name: str, folder: Path) -> Path:
         ) from error
 
 
-def _resuming(partial: Path) -> Any:
-    """A downloader for pooch that appends to what is there of a file."""
+def _resume(url: str, output: str, _: Any) -> None:
+    """Download a file, as pooch wants it, and go on after what is there of it."""
+    from pooch import HTTPDownloader
 
-    def download(url: str, output: str, _: Any) -> None:
-        from pooch import HTTPDownloader
+    partial = Path(output).with_name(f".{url.rpartition('/')[2]}.part")
+    with partial.open("ab") as file:
+        # One byte is fetched twice, so that there is always something left to ask for.
+        start = file.truncate(max(0, file.tell() - 1))
 
-        with partial.open("ab") as file:
-            # One byte is fetched twice, so that there is always something left to ask for.
-            start = file.truncate(max(0, file.tell() - 1))
+        def start_over(response: Any, **_: Any) -> None:
+            # The server sends the whole file, or has no such byte.
+            if response.status_code in (200, 416):
+                file.truncate(0)
 
-            def start_over(response: Any, **_: Any) -> None:
-                # The server sends the whole file, or has no such byte.
-                if response.status_code in (200, 416):
-                    file.truncate(0)
-
-            HTTPDownloader(
-                progressbar=not os.environ.get("IONAS_PROGRESS"),
-                chunk_size=1 << 20,
-                headers={"Range": f"bytes={start}-", "Accept-Encoding": "identity"},
-                hooks={"response": start_over},
-            )(url, file, None)
-        partial.replace(output)
-
-    return download
-
-
-def _holds_cifar10(folder: Path) -> bool:
-    from torchvision.datasets import CIFAR10
-
-    try:
-        CIFAR10(folder)
-    except RuntimeError:
-        return False
-    return True
+        HTTPDownloader(
+            progressbar=not os.environ.get("IONAS_PROGRESS"),
+            chunk_size=1 << 20,
+            headers={"Range": f"bytes={start}-", "Accept-Encoding": "identity"},
+            hooks={"response": start_over},
+        )(url, file, None)
+    partial.replace(output)

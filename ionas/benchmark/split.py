@@ -3,67 +3,51 @@
 import numpy as np
 import pandas as pd
 
+from ionas.benchmark.table import Table
+from ionas.parameters import SearchSpace
 
-def split_cells(
-    hashes: np.ndarray,
-    labeled_train: int,
-    labeled_validation: int,
-    validation_fraction: float = 0.1,
-    seed: int = 1,
-    known: np.ndarray | None = None,
-) -> pd.DataFrame:
-    """Split cells into a train and a validation part, and draw labeled ones from each.
+
+def split_table(table: Table, p: SearchSpace) -> pd.DataFrame:
+    """Split the cells of a table as the parameters say; see `split_cells`."""
+    return split_cells(table.cells.hashes, table.known("test_accuracy"), p)
+
+
+def part_sizes(split: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of `cells` by `part`, and by `labeled` (empty for cells without a label)."""
+    return split.groupby(["part", "labeled"]).size().rename("cells").reset_index()
+
+
+def split_cells(hashes: np.ndarray, known: np.ndarray, p: SearchSpace) -> pd.DataFrame:
+    """Split N cells into a train and a validation part, and draw labeled ones from each.
 
     This is the authors' recipe with their random generators, so on NAS-Bench-101 the first 608
     labeled train cells of seed 1 are the paper's own. In ascending order of their hash, the first
     cells are the train part. One generator shuffles the train part, then the validation part; a
     second one of the same seed draws labeled cells from the first, then from the second. (The
     paper's 77 labeled validation cells are printed nowhere: those drawn here are a candidate.)
+    Only cells that are `known`, (N,) bool, to have a test accuracy are labeled; ValueError is
+    raised if a part has fewer of them than are wanted.
 
-    Parameters
-    ----------
-    hashes
-        (N,) hashes of the cells of a table.
-    labeled_train, labeled_validation
-        Cells to label in each part (paper: 608 and 77).
-    validation_fraction
-        Share of the cells in the validation part (paper: 0.1).
-    seed
-        Of the labeled cells; the parts are the same for every seed.
-    known
-        (N,) whether a cell's test accuracy is known; only such cells are labeled. None: all are.
-
-    Returns
-    -------
-    DataFrame
-        A row per cell in the order of the table: `index`, `hash`, `part` (train or validation),
-        `labeled` (train, validation or empty) and `rank`, the place of a labeled cell in the order
-        in which those of its part were drawn, from 0 (-1: not labeled). The first ranks are the
-        same however many cells are labeled.
-
-    Raises
-    ------
-    ValueError
-        If a part has fewer cells that can be labeled than are wanted.
+    Returns a row per cell in the order of the table: `index`, `hash`, `part` (train or validation),
+    `labeled` (train, validation or empty) and `rank`, the place of a labeled cell in the order in
+    which those of its part were drawn, from 0 (-1: not labeled). The first ranks are the same
+    however many cells are labeled, and the parts are the same for every seed.
     """
-    count = len(hashes)
     by_hash = np.argsort(hashes, kind="stable")
-    train_size = int((1 - validation_fraction) * count)
+    train_size = int((1 - p.validation_fraction) * len(hashes))
     parts = {"train": by_hash[:train_size], "validation": by_hash[train_size:]}
-    wanted = {"train": labeled_train, "validation": labeled_validation}
-    frame = pd.DataFrame(
-        {"index": np.arange(count), "hash": hashes, "part": "train", "labeled": "", "rank": -1}
-    )
+    wanted = {"train": p.labeled_train, "validation": p.labeled_validation}
+    frame = pd.DataFrame({"index": np.arange(len(hashes)), "hash": hashes})
+    frame = frame.assign(part="train", labeled="", rank=-1)
     frame.loc[parts["validation"], "part"] = "validation"
-    shuffle, draw = (np.random.RandomState(seed) for _ in range(2))
+    shuffle, draw = (np.random.RandomState(p.seed) for _ in range(2))
     for name, part in parts.items():
         drawn = draw.permutation(shuffle.permutation(part))
-        able = drawn if known is None else drawn[known[drawn]]
+        able = drawn[known[drawn]]
         if wanted[name] > len(able):
-            of = "cells" if known is None else "cells with a test accuracy"
             raise ValueError(
-                f"labeled_{name} is {wanted[name]}, but the {name} part has only {len(able)} {of}; "
-                "ask for fewer or change validation_fraction"
+                f"labeled_{name} is {wanted[name]}, but the {name} part has only {len(able)} cells "
+                "with a test accuracy; ask for fewer or change validation_fraction"
             )
         labeled = able[: wanted[name]]
         frame.loc[labeled, "labeled"] = name

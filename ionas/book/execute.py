@@ -4,40 +4,46 @@ Also what is done to a notebook file around that: whether every cell did run, wh
 how the executed notebook is made ready for the book.
 """
 
-import ctypes
 import json
 import os
 import re
 import signal
 import sys
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 
 import nbformat
+from nbformat import NotebookNode
 
 from ionas.book.folders import project_root
 
-PR_SET_PDEATHSIG = 1
+WATCH_S = 0.5
+# What of the user's environment reaches a kernel: where things are, never how they look.
+PASSED = ("PATH", "HOME", "TMPDIR", "LANG", "USER", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+PASSED_PREFIXES = ("IONAS_", "CUDA_", "NVIDIA_", "DASK_", "RAY_", "COVERAGE_", "CONDA_")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+ALWAYS = {  # the same bits and the same outputs whatever else is set or runs on this machine
+    **dict.fromkeys(THREADS, "1"),
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "JUPYTER_PREFER_ENV_PATH": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 INJECTED = "injected-parameters"  # tag that papermill gives to the cell it adds
-PAPERMILL_ERROR = re.compile("papermill-error-cell")
-UNFINISHED = "the cell did not run to its end"
-KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The cell at which a notebook stopped.
+class Failure(NamedTuple):
+    """The cell at which a notebook stopped, by its number in the source, from 1.
 
-    Attributes
-    ----------
-    cell
-        Its number among the cells of the notebook, from 1; 0 if no cell was at work.
-    head
-        The line of it that failed, or its first line that is no comment.
-    error
-        Name and message of the error, on one line.
+    `head` is the line of it that failed, or its first line that is no comment; `error` the name and
+    message of the error, on one line.
     """
 
     cell: int
@@ -48,13 +54,13 @@ class Failure:
 def main() -> None:
     """Run papermill on SOURCE, writing TARGET, with PARAMETERS as JSON, for the parent PID."""
     source, target, parameters, parent = sys.argv[1:]
-    signal.signal(signal.SIGTERM, _stop)
-    _die_with(int(parent))
+    signal.signal(signal.SIGTERM, lambda *_: _stop())
+    Thread(target=_watch, args=(int(parent),), daemon=True).start()
     import papermill
 
     papermill.execute_notebook(
-        _literal(source),
-        _literal(target),
+        # Papermill formats paths with the parameters, so braces are doubled.
+        *(path.replace("{", "{{").replace("}", "}}") for path in (source, target)),
         json.loads(parameters),
         kernel_name="python3",
         start_timeout=300,
@@ -63,7 +69,7 @@ def main() -> None:
     )
 
 
-def first_failure(notebook: nbformat.NotebookNode) -> Failure | None:
+def first_failure(notebook: NotebookNode) -> Failure | None:
     """Find the cell that failed, or after which none ran; None if all ran.
 
     The status that papermill writes is not looked at: after a dead kernel it calls cells completed
@@ -71,122 +77,112 @@ def first_failure(notebook: nbformat.NotebookNode) -> Failure | None:
     """
     number, last = 0, None
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        if any(PAPERMILL_ERROR.match(tag) for tag in tags):
+        if any(tag.startswith("papermill-error-cell") for tag in _tags(cell)):
             continue
-        number += INJECTED not in tags
+        number += INJECTED not in _tags(cell)
         if cell.cell_type != "code" or not cell.source.strip():
             continue
+        lines = [line for line in cell.source.splitlines() if re.match(r"\s*[^\s#]", line)]
+        here = Failure(number, (lines or [""])[0], "the cell did not run to its end")
         if cell.execution_count is None:
             begun = cell.metadata.get("papermill", {}).get("start_time")
-            return last if last and not begun else Failure(number, _head(cell.source), UNFINISHED)
-        last = Failure(number, _head(cell.source), UNFINISHED)
+            return last if last and not begun else here
+        last = here
         for output in cell.outputs:
             if output.output_type == "error":
-                message = " ".join(_plain(output.evalue).split())
-                line = _failed_line(output.traceback) or _head(cell.source)
-                return Failure(number, line, f"{output.ename}: {message}")
+                message = " ".join(plain(output.evalue).split())
+                frames = [part for part in map(plain, output.traceback) if "Cell In[" in part]
+                line = re.search(r"^-+>\s*\d+\s(.*)$", "".join(frames[:1]), re.MULTILINE)
+                head = line[1].strip() if line else ""
+                return Failure(number, head or here.head, f"{output.ename}: {message}")
     return None
 
 
-def scrub(notebook: nbformat.NotebookNode) -> None:
+def scrub(notebook: NotebookNode) -> None:
     """Take times, paths and machine names out of an executed notebook; hide the injected cell."""
-    notebook.metadata = nbformat.from_dict(
-        {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
-    )
+    places = {sys.prefix: ".", str(project_root()): ".", str(Path.home()): "~"}
+    notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if INJECTED in cell.metadata.get("tags", []):
+        if INJECTED in _tags(cell):
             cell.metadata.tags = [INJECTED, "hide-input"]
             cell.id = INJECTED
         for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = _without_paths(output.text)
+            for place, name in places.items() if output.output_type == "stream" else ():
+                output.text = output.text.replace(place, name)
 
 
-def with_prose(
-    executed: nbformat.NotebookNode, source: nbformat.NotebookNode
-) -> nbformat.NotebookNode:
+def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
     """Give an executed notebook the text and the tags that its source has now.
 
     So no cell needs to run for a change of prose. Where the code differs, the executed notebook is
     returned as it is.
     """
     ran = [cell for cell in executed.cells if cell.cell_type == "code"]
-    injected = [cell for cell in ran if INJECTED in cell.metadata.get("tags", [])]
-    waiting = [cell for cell in ran if INJECTED not in cell.metadata.get("tags", [])]
+    injected = [cell for cell in ran if INJECTED in _tags(cell)]
+    done = [cell for cell in ran if cell not in injected]
     code = [cell.source for cell in source.cells if cell.cell_type == "code"]
-    if code != [cell.source for cell in waiting]:
+    if code != [cell.source for cell in done]:
         return executed
     cells: list[Any] = []
     for cell in source.cells:
-        if cell.cell_type != "code":
+        if cell.cell_type == "code":
+            kept = {name: cell[name] for name in ("metadata", "id") if name in cell}
+            cells.append(done.pop(0) | kept)
+        else:
             cells.append(cell)
-            continue
-        done = waiting.pop(0)
-        done.metadata = cell.metadata
-        done.id = cell.get("id", done.id)
-        cells.append(done)
-        if "parameters" in cell.metadata.get("tags", []):
-            cells += injected
-    result = executed.copy()
-    result.cells = cells
-    return result
+        cells += injected if "parameters" in _tags(cell) else []
+    return nbformat.from_dict({**executed, "cells": cells})
 
 
-def read(path: Path) -> nbformat.NotebookNode:
+def read(path: Path) -> NotebookNode:
     """Read a notebook file."""
     return nbformat.read(path, as_version=4)
 
 
-def text(notebook: nbformat.NotebookNode) -> str:
+def text(notebook: NotebookNode) -> str:
     """Text of a notebook file."""
     return nbformat.writes(notebook, version=4) + "\n"
 
 
-def _literal(path: str) -> str:
-    """Escape braces, since papermill formats paths with the parameters."""
-    return path.replace("{", "{{").replace("}", "}}")
+def plain(message: str) -> str:
+    """A text without the codes of a terminal's colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", message)
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
+def environment(settings: Path) -> dict[str, str]:
+    """Environment variables of a kernel, free of the user's own configuration.
+
+    `settings` is an empty folder, in which IPython, Jupyter and matplotlib then look for theirs.
+    """
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED or name.startswith(PASSED_PREFIXES)
+    }
+    places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "MPLCONFIGDIR")
+    return passed | ALWAYS | {name: str(settings / name.lower()) for name in places}
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _watch(parent: int) -> None:
+    """Stop when the process that started this one is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    _stop()
+
+
+def _stop() -> None:
     """Kill the kernel and its workers, then this process: nothing goes on writing."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):
         child.kill()
     os._exit(128 + signal.SIGTERM)
-
-
-def _die_with(parent: int) -> None:
-    """Have Linux send SIGTERM to this process when its parent is gone, however it went."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it went before that call
-            sys.exit(1)
-
-
-def _plain(message: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", message)
-
-
-def _failed_line(traceback: list[str]) -> str:
-    """Line of the cell that a traceback of IPython points at."""
-    frame = next((part for part in map(_plain, traceback) if "Cell In[" in part), "")
-    match = re.search(r"^-+>\s*\d+\s(.*)$", frame, re.MULTILINE)
-    return match[1].strip() if match else ""
-
-
-def _head(source: str) -> str:
-    lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
-    return lines[0] if lines else ""
-
-
-def _without_paths(message: str) -> str:
-    for folder in (sys.prefix, str(project_root()), str(Path.home())):
-        message = message.replace(folder, "~" if folder == str(Path.home()) else ".")
-    return message
 
 
 if __name__ == "__main__":

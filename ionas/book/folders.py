@@ -1,22 +1,32 @@
 """Where runs live, and how their files are written."""
 
+import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ionas
+import filelock
 
+import ionas
+from ionas.book.configure import nearest
+from ionas.parts import write_whole
+
+BOOK = ("_toc.yml", "notebooks/01_search_space.ipynb")  # what the folder of the book holds
 RECORD = "publication.json"  # makes the folder of a run a publication
 
 
 def project_root() -> Path:
-    """Folder of the book: the nearest one above with a `_toc.yml`, else that of the package."""
+    """Folder of this book: the working one or the nearest above, else that of the package.
+
+    Where there is none, the working folder. A book with notebooks of its own is not this one.
+    """
     here = Path.cwd()
-    candidates = [here, *here.parents, Path(ionas.__file__).resolve().parent.parent]
-    for folder in candidates:
-        if (folder / "_toc.yml").is_file():
+    for folder in (here, *here.parents, Path(ionas.__file__).resolve().parent.parent):
+        if all((folder / name).is_file() for name in BOOK):
             return folder
     return here
 
@@ -31,17 +41,21 @@ def results_folder() -> Path:
     return Path(os.environ.get("IONAS_RESULTS") or project_root() / "results").absolute()
 
 
-def find_publication(text: str) -> Path | None:
-    """Folder of the publication that a text is the path of, from here or from the book."""
+def find_run(text: str) -> "RunFolder":
+    """Find a run by its name, or a publication by its path; a ValueError if there is none."""
     for path in (Path(text), project_root() / text):
         if (path / RECORD).is_file():
-            return path.absolute()
-    return None
+            return RunFolder(path.absolute())
+    there = sorted(path.name for path in runs_folder().glob("[!.]*") if path.is_dir())
+    if text not in there:
+        mend = nearest(text, there) if there else "; make one with: ionas run"
+        raise ValueError(f"there is no run {text!r} in {runs_folder()}{mend}")
+    return RunFolder(runs_folder() / text)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The layout of `runs/NAME`."""
+    """The layout of `runs/NAME`, and of `results/NAME`, at `path`."""
 
     path: Path
 
@@ -51,44 +65,61 @@ class RunFolder:
         return self.path.name
 
     @property
-    def notebooks(self) -> Path:
-        """Executed notebooks, as the book shows them."""
-        return self.path / "notebooks"
+    def is_publication(self) -> bool:
+        """Whether it holds only the small results of a run."""
+        return (self.path / RECORD).is_file()
 
     def stage(self, name: str) -> Path:
-        """Artifacts of a finished stage, with its manifest and its executed notebook."""
+        """Results of a finished stage, with its manifest and its executed notebook."""
         return self.path / name
 
     def partial(self, name: str) -> Path:
-        """Artifacts in the making; stays after a failure, so that a later run goes on there."""
+        """Results in the making; stays after a failure, so that a later run goes on there."""
         return self.path / f"{name}.partial"
 
     def by_hand(self, name: str) -> Path:
-        """Artifacts of a notebook that was run outside of `ionas run`."""
+        """Results of a notebook that was run outside of `ionas run`."""
         return self.path / "by_hand" / name
 
     def manifest(self, name: str) -> dict[str, Any] | None:
-        """Manifest of a finished stage, or None if there is none that can be read."""
-        return read_json(self.stage(name) / "manifest.json")
+        """Manifest of a finished stage, or None if there is none, or not the one written."""
+        manifest = read_json(self.stage(name) / "manifest.json")
+        return manifest if manifest and sealed(manifest) == manifest else None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a folder, so that no other process writes it; a TimeoutError if another holds it."""
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = filelock.FileLock(path / ".lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise TimeoutError(f"another process is writing {path}; wait for it") from None
+    with lock:
+        yield
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON mapping with its own hash, so that a change of it is noticed."""
+    bare = {key: value for key, value in content.items() if key != "sha256"}
+    text = json.dumps(bare, sort_keys=True)
+    return {**bare, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON mapping; None if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file such that it is complete or absent, at whatever point the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8", newline="\n")
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON such that it is complete or absent."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text such that it is complete or absent."""
+    write_whole(path, text.encode())

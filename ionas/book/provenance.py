@@ -1,26 +1,30 @@
-"""Where results come from: hashes of inputs and outputs, code, versions, machine."""
+"""Where results come from: hashes of data and code, versions, machine."""
 
 import ast
 import hashlib
-import importlib.util
+import io
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
 import ionas
+from ionas.files import files_of
 
 PACKAGE = Path(ionas.__file__).resolve().parent
-# Its classes only carry the values that are hashed as parameters, and its checks read modules that
-# a notebook need not use: following it would make every notebook depend on nearly everything.
-NOT_FOLLOWED = "ionas.book.parameters"
+# These draw, tell and organise; none of them decides a result. Parameters count by their values.
+NOT_COMPUTING = tuple(f"ionas.{n}" for n in ("book", "plots", "parameters", "parallel", "parts"))
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+PY_SOURCE = 1  # as `modulefinder` knows it
 NOT_INPUTS = ("run", "jobs", "device")  # where and how something is computed, not what
-DISTRIBUTIONS = ("ionas", "torch", "torch-geometric", "numpy", "pandas", "scikit-learn", "pyarrow")
+DISTRIBUTIONS = ("ionas", "torch", "numpy", "pandas", "scikit-learn", "pyarrow")
 
 
 def file_hash(path: Path) -> str:
@@ -39,31 +43,25 @@ def json_hash(content: Any) -> str:
     return text_hash(json.dumps(content, sort_keys=True))
 
 
-def files_in(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Files below a folder as (relative path with slashes, path), sorted; hidden ones left out."""
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            yield relative.as_posix(), path
-
-
 def data_hash(path: Path) -> str:
     """Hash of a file, or of the names and contents of all files of a folder; "" if missing."""
     if path.is_file():
         return file_hash(path)
-    contents = {name: file_hash(file) for name, file in files_in(path)}
+    if not path.is_dir():
+        return ""
+    contents = {name: file_hash(file) for name, file in files_of(path).items()}
     return json_hash(contents) if contents else ""
 
 
 def artifact_hash(outputs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Hash of a stage's outputs, as its manifest lists them, but for those that hold times."""
+    """Hash of a stage's results, as its manifest lists them, but for those that hold times."""
     return json_hash(
         {name: entry["sha256"] for name, entry in outputs.items() if not entry.get("measured")}
     )
 
 
 def damaged(folder: Path, outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Outputs of a manifest that are missing from the folder or have another content."""
+    """Results of a manifest that are missing from the folder or have another content."""
     return [
         name
         for name, entry in outputs.items()
@@ -76,102 +74,69 @@ def notebook_code(path: Path) -> list[str]:
     cells = json.loads(path.read_text("utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return [
-        "\n".join(
-            "" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")
-        )
-        for source in sources
+        "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in s.split("\n"))
+        for s in sources
     ]
 
 
-def imported_modules(sources: Iterable[str], package: Path | None = None) -> dict[str, str]:
-    """Find the modules of the package that sources import, directly or through one another.
-
-    Imports inside functions count too, those for type checkers do not. Nothing is executed.
-
-    Parameters
-    ----------
-    sources
-        Python code.
-    package
-        Folder of the package; that of `ionas` if None.
-
-    Returns
-    -------
-    dict
-        Module name -> hash of its source, sorted.
+def notebook_modules(sources: list[str]) -> dict[str, str]:
+    """Modules of the package that code imports, directly or through one another, with hashes.
 
     Raises
     ------
-    ValueError
-        If a source is not valid Python.
+    SyntaxError
+        If the code is not valid Python.
     """
-    package = package or PACKAGE
-    found: dict[str, str] = {}
-    waiting = [name for source in sources for name in _imports(source, "", package)]
-    while waiting:
-        name = waiting.pop()
-        if name in found or name == NOT_FOLLOWED:
-            continue
-        path = _module_path(name, package)
-        assert path is not None  # `_imports` gives only modules that exist
-        source = path.read_text("utf-8")
-        found[name] = text_hash(source)
-        parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _imports(source, parent, package)
-    return dict(sorted(found.items()))
+    finder = ModuleFinder([str(PACKAGE.parent)], excludes=["ionas.parameters"])
+    text: Any = io.StringIO("\n".join(sources))
+    finder.load_module("__main__", text, "notebook", ("", "r", PY_SOURCE))  # type: ignore[arg-type]
+    return _hashes(finder)
 
 
-def _imports(source: str, parent: str, package: Path) -> Iterator[str]:
-    """Modules of the package that one source imports, with the packages they are in."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        raise ValueError(f"not valid Python: {error}") from error
-    names: set[str] = set()
-    for node in _walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                base = importlib.util.resolve_name("." * node.level + base, parent)
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    for name in names:
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            module = ".".join(parts[:length])
-            if _module_path(module, package) is not None:
-                yield module
+def function_code(function: Callable[..., Any]) -> str:
+    """Hash of what computes a function: its name, and the modules that its module needs.
+
+    Comments and docstrings do not count, nor does what only draws, tells or organises.
+    """
+    return json_hash([function.__qualname__, _module_code(function.__module__)])
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only a type checker sees."""
-    yield node
-    typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    for child in node.orelse if typing_only else ast.iter_child_nodes(node):  # type: ignore
-        yield from _walk(child)
+@cache
+def _module_code(name: str) -> dict[str, str]:
+    folders = [str(PACKAGE.parent)]
+    if not name.startswith("ionas."):  # the tests' own study
+        folders.append(str(Path(str(sys.modules[name].__file__)).parent))
+    finder = ModuleFinder(folders, excludes=[n for n in NOT_COMPUTING if n != name])
+    finder.import_hook(name)
+    return _hashes(finder)
 
 
-def _module_path(name: str, package: Path) -> Path | None:
-    parts = name.split(".")
-    if parts[0] != package.name:
-        return None
-    path = package.joinpath(*parts[1:])
-    for candidate in (path / "__init__.py", path.with_suffix(".py")):
-        if candidate.is_file():
-            return candidate
-    return None
+def _hashes(finder: ModuleFinder) -> dict[str, str]:
+    return {
+        name: _code_hash(Path(path))
+        for name, module in sorted(finder.modules.items())
+        if name != "__main__" and (path := getattr(module, "__file__", None))
+    }
 
 
-def parameters_hashed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that decide the results."""
-    return {name: value for name, value in parameters.items() if name not in NOT_INPUTS}
+@cache
+def _code_hash(path: Path) -> str:
+    """Hash of a module without its comments and docstrings."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return text_hash(ast.dump(tree))
 
 
 def seeds_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Seeds among the parameters."""
     return {name: value for name, value in parameters.items() if "seed" in name}
+
+
+def inputs_only(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that decide the results."""
+    return {name: value for name, value in parameters.items() if name not in NOT_INPUTS}
 
 
 def revision(folder: Path) -> dict[str, Any]:
@@ -180,20 +145,25 @@ def revision(folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `revision` (hex, or "unknown" outside of git) and `dirty` (None if unknown).
+        `revision` (hex) and `dirty`; "unknown" and None where the folder is not the top of a
+        repository: one that it merely lies in says nothing of it.
     """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=ours)
+        return done.stdout.strip()
 
     try:
-        return {
-            "revision": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--", ".")),
-        }
+        if Path(git("rev-parse", "--show-toplevel")).samefile(folder):
+            return {
+                "revision": git("rev-parse", "HEAD"),
+                "dirty": bool(git("status", "--porcelain", "--", ".")),
+            }
     except (OSError, subprocess.CalledProcessError):
-        return {"revision": "unknown", "dirty": None}
+        pass
+    return {"revision": "unknown", "dirty": None}
 
 
 def versions() -> dict[str, str]:
@@ -214,10 +184,6 @@ def machine() -> str:
 
 def peak_memory() -> float:
     """Peak memory of this process or of its largest finished child, in MB (10^6 bytes)."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 1e6
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -4,22 +4,14 @@ cell -> arch2vec -> Z, flattened -> dense, ReLU -> dense, ReLU -> dense, sigmoid
 """
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.data import Labeled
 
 
 class AccuracyModel(nn.Module):
-    """An arch2vec with a second output for labeled networks.
-
-    Parameters
-    ----------
-    vae
-        The shared autoencoder, V vertices and latent width L.
-    embedding
-        Width of the flatten embedding (16).
-    hidden
-        Width of the head (512). It has no dropout.
-    """
+    """An arch2vec with a second output for labeled networks, by a head without dropout."""
 
     def __init__(self, vae: Arch2vec, embedding: int = 16, hidden: int = 512) -> None:
         super().__init__()
@@ -32,3 +24,7 @@ class AccuracyModel(nn.Module):
     def predict(self, z: Tensor) -> Tensor:
         """Test accuracy, between 0 and 1: Z (B, V, L) -> (B,)."""
         return self.head(self.flatten(z.flatten(1))).squeeze(1)
+
+    def label_loss(self, z: Tensor, labeled: Labeled, networks: Tensor, images: Tensor) -> Tensor:
+        """Mean squared error on a batch of pairs; the images do not matter."""
+        return F.mse_loss(self.predict(z), labeled.accuracy[networks])

@@ -7,10 +7,16 @@ before its ReLU, which only the IO and Accuracy models have.
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor, nn
+import pandas as pd
+from torch import Tensor
 
+from ionas.benchmark.summaries import hexagon_medians, neighbor_correlation
+from ionas.benchmark.table import Table
 from ionas.embedding.arch2vec import Arch2vec
-from ionas.embedding.metrics import encode, evaluating
+from ionas.embedding.data import tensors_of
+from ionas.embedding.metrics import Model, encode, evaluating
+from ionas.embedding.training import MODELS, load
+from ionas.parameters import EmbeddingTraining
 
 EMBEDDINGS = (
     "io_mean",
@@ -19,67 +25,68 @@ EMBEDDINGS = (
     "accuracy_flatten",
     "arch2vec",
     "arch2vec_original",
+    "arch2vec_original_eval",
 )
 
 
-def latent_matrix(model: nn.Module, adjacency: Tensor, operations: Tensor) -> np.ndarray:
-    """Mu of every vertex side by side: (N, V, V) and (N, V, O) -> (N, V * L) float32."""
-    return encode(model, adjacency, operations).flatten(1).cpu().numpy()
-
-
 def extract(
-    models: Mapping[str, nn.Module], adjacency: Tensor, operations: Tensor
+    name: str, model: Model, adjacency: Tensor, operations: Tensor
 ) -> dict[str, np.ndarray]:
-    """Embeddings of every cell by every model.
+    """Embeddings of cells (N, V, V) and (N, V, O) by one model: name -> (N, L) float32.
 
-    Parameters
-    ----------
-    models
-        Trained models by name (`io`, `accuracy`, `arch2vec`, `arch2vec_original`).
-    adjacency, operations
-        (N, V, V) and (N, V, O), on the device of the models.
-
-    Returns
-    -------
-    dict
-        Embedding name -> (N, L) float32, in the order of EMBEDDINGS.
+    Of `arch2vec_original` also the `latent` matrix, mu of every vertex side by side: (N, V * L).
     """
-    found = {}
-    for name, model in models.items():
-        mu = encode(model, adjacency, operations)  # (N, V, L)
-        if isinstance(model, Arch2vec):
-            found[name] = mu.mean(1).cpu().numpy()
-            continue
-        found[f"{name}_mean"] = mu.mean(1).cpu().numpy()
+    mu = encode(model, adjacency, operations)  # (N, V, L)
+    if isinstance(model, Arch2vec):
+        found = {name: mu.mean(1)}
+    else:
         with evaluating(model):
-            found[f"{name}_flatten"] = model.flatten(mu.flatten(1)).cpu().numpy()  # type: ignore[operator]
-    return {name: found[name] for name in EMBEDDINGS if name in found}
+            found = {f"{name}_mean": mu.mean(1), f"{name}_flatten": model.flatten(mu.flatten(1))}
+    if name == "arch2vec_original":
+        found["latent"] = mu.flatten(1)
+    return {key: values.numpy() for key, values in found.items()}
 
 
-def project(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Draw an embedding in the plane: its two first principal components.
+def extract_all(
+    table: Table, trained: Mapping[str, np.ndarray], p: EmbeddingTraining
+) -> dict[str, np.ndarray]:
+    """Every embedding of every cell of a table by all that `train_all` trained.
 
-    Parameters
-    ----------
-    values
-        (N, L), L at least 2.
-
-    Returns
-    -------
-    points
-        (N, 2); the largest entry of each axis is positive, so that the same values give the same
-        picture on any machine.
-    share
-        Of the variance that the two components hold.
+    Returns what `extract` gives, under `EMBEDDING_seedS` and `latent_seedS`.
     """
-    centered = np.asarray(values, np.float64) - np.mean(values, 0, dtype=np.float64)
-    _, lengths, axes = np.linalg.svd(centered, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[[0, 1], np.abs(axes[:2]).argmax(1)])[:, None]
-    total = np.square(lengths).sum()
-    return centered @ axes.T, float(np.square(lengths[:2]).sum() / total) if total else 1.0
+    cells = tensors_of(table.cells)
+    return {
+        f"{key}_seed{seed}": values
+        for seed in p.seeds
+        for name in MODELS
+        for key, values in extract(name, load(trained, name, seed, p), *cells).items()
+    }
 
 
-def shown_on_map(accuracy: np.ndarray, most: int = 3000) -> np.ndarray:
-    """Rows of the cells that a map shows: those with an accuracy, evenly thinned to `most`."""
+def maps(
+    table: Table, embeddings: Mapping[str, np.ndarray], seed: int, most: int = 3000
+) -> pd.DataFrame:
+    """Cells in the plane of each embedding's two first principal components, by hexagons.
+
+    Of the training of a seed, and of at most so many cells: those with a test accuracy, evenly
+    thinned. Returns `embedding` and the columns of `hexagon_medians`; `neighbors`, the correlation
+    between the accuracies of a cell and of the nearest one; `variance`, its share in the plane.
+    """
+    from sklearn.decomposition import PCA
+
+    accuracy = table.values("test_accuracy")
     known = np.flatnonzero(np.isfinite(accuracy))
-    return known[np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).astype(int))]
+    rows = known[np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).astype(int))]
+    frames = []
+    for name in EMBEDDINGS:
+        values = embeddings[f"{name}_seed{seed}"][rows].astype(np.float64)
+        pca = PCA(2, svd_solver="full")
+        frame = hexagon_medians(pca.fit_transform(values), accuracy[rows])
+        frames.append(
+            frame.assign(
+                embedding=name,
+                neighbors=neighbor_correlation(values, accuracy[rows]),
+                variance=pca.explained_variance_ratio_.sum(),
+            )
+        )
+    return pd.concat(frames, ignore_index=True)

@@ -1,34 +1,24 @@
 """The IO model (paper, Figure 1): arch2vec that also predicts the outputs of a network on an image.
 
 - Image: conv 3x3, batch norm, ReLU; then twice (conv 3x3, batch norm, ReLU, conv 3x3 of stride 2 to
-  double width, batch norm, ReLU); then the mean over pixels.
+  double width, batch norm, ReLU); then the mean over pixels. No convolution has a bias.
 - Cell: arch2vec; Z, flattened; dense, ReLU.
 - Both, concatenated: dense; then twice (ReLU, dropout, dense) to the outputs.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.data import Labeled
 
 
 class IOModel(nn.Module):
     """An arch2vec with a second output for labeled networks.
 
-    Parameters
-    ----------
-    vae
-        The shared autoencoder, V vertices and latent width L.
-    in_channels
-        Colour channels of the images.
-    channels, steps
-        First width of the image tower (paper: 128) and how often it doubles (2).
-    embedding
-        Width of the flatten embedding (16).
-    hidden, dropout
-        Width of the head (512), dropout in it (0.5).
-    outputs
-        Output features per pair of network and image (10).
+    Widths: `channels` of the image tower at first, doubled `steps` times; `embedding` of the
+    flatten embedding; `hidden` of the head, whose dropout is `dropout`. Defaults are the paper's.
     """
 
     def __init__(
@@ -44,17 +34,11 @@ class IOModel(nn.Module):
     ) -> None:
         super().__init__()
         self.vae = vae
-        self.tower = nn.Sequential(
-            *_convolution(in_channels, channels, 1),
-            *(
-                layer
-                for step in range(steps)
-                for width in [channels * 2**step]
-                for layer in _convolution(width, width, 1) + _convolution(width, 2 * width, 2)
-            ),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
+        layers = _convolution(in_channels, channels, 1)
+        for step in range(steps):
+            width = channels * 2**step
+            layers += _convolution(width, width, 1) + _convolution(width, 2 * width, 2)
+        self.tower = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.flatten = nn.Linear(vae.vertices * vae.latent, embedding)
         self.head = nn.Sequential(
             nn.Linear(channels * 2**steps + embedding, hidden),
@@ -62,19 +46,20 @@ class IOModel(nn.Module):
             *_head_step(hidden, outputs, dropout),
         )
 
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """Pooled features of images: (B, C, H, W) -> (B, channels * 2^steps)."""
-        return self.tower(pixels)
-
     def predict(self, z: Tensor, features: Tensor) -> Tensor:
-        """Outputs of pairs: Z (B, V, L) and features (B, F) of the images -> (B, outputs)."""
+        """Outputs of pairs: Z (B, V, L) and what the tower makes of the images -> (B, outputs)."""
         embedding = self.flatten(z.flatten(1)).relu()
         return self.head(torch.cat([features, embedding], 1))
+
+    def label_loss(self, z: Tensor, labeled: Labeled, networks: Tensor, images: Tensor) -> Tensor:
+        """Mean squared error on a batch of pairs, positions of networks and images."""
+        predicted = self.predict(z, self.tower(labeled.pixels[images]))
+        return F.mse_loss(predicted, labeled.outputs[networks, images])
 
 
 def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(before, after, 3, stride=stride, padding=1),
+        nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(after),
         nn.ReLU(inplace=True),
     ]

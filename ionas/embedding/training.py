@@ -7,485 +7,210 @@ goes on from the checkpoint of any epoch ends with the same bytes as one that wa
 import json
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any, NamedTuple
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, parameters_to_vector
 
-from ionas import parallel
-from ionas.embedding import arch2vec_gradient
-from ionas.embedding import metrics as evaluation
+from ionas import parallel, parts
+from ionas.embedding import metrics
 from ionas.embedding.accuracy_model import AccuracyModel
 from ionas.embedding.arch2vec import Arch2vec
+from ionas.embedding.data import BLOCK, SEES, Batch, Data, batches, gather, pack, unpack
 from ionas.embedding.io_model import IOModel
-from ionas.embedding.metrics import Labeled, vae_of
-from ionas.space.cells import CellSet, cell_tensors
+from ionas.embedding.metrics import Model
+from ionas.parameters import EmbeddingTraining
 
-MOMENTS_STEPS = 128  # steps of which the moments of mu are taken at once
-PARTS = ("train", "validation")
-LABELED_MODELS = ("io", "accuracy")
-MODELS = (*LABELED_MODELS, "arch2vec", "arch2vec_original")
-PAPER_LABELED = (19000, 300)  # labeled batches in an epoch, and in a run
-PAPER_UNLABELED = (11896, 206)
+MODELS = tuple(SEES)
+NO_PART_OF_A_TRAINING = {"run", "seeds", "epochs", "original_epochs", "jobs", "device"}
+STREAMS = ("noise", "drawn cells", "order of batches")  # of random numbers in an epoch
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Widths of the models and how they are trained; the defaults are the paper's.
+def build(name: str, shape: tuple[int, int, int, int], p: EmbeddingTraining, seed: int) -> Model:
+    """Build an untrained model to fit `Data.shape`.
 
-    Attributes
-    ----------
-    epochs, original_epochs
-        Passes over the data, and those of `arch2vec_original`.
-    batch_size, learning_rate, clip
-        Of Adam; `clip` is the largest gradient norm.
-    labeled_run, unlabeled_run
-        Labeled batches before each run of unlabeled ones, and the length of that; 0 takes as large
-        a part of the epoch as the paper (see `run_lengths`).
-    labeled_weight
-        Of the loss on labels, beside arch2vec's.
-    hidden, latent, layers, decoder_dropout, activation
-        Of arch2vec.
-    embedding
-        Width of the flatten embedding.
-    image_channels, image_steps, head_hidden, head_dropout
-        Of the IO model.
-    mixed_precision
-        Whether its convolutions run in bfloat16, which a GPU has fast units for.
-    accuracy_hidden
-        Of the Accuracy model.
-    validity_samples
-        Cells drawn after each epoch.
+    All models of one seed begin with the same autoencoder.
     """
-
-    epochs: int = 10
-    original_epochs: int = 8
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    clip: float = 5.0
-    labeled_run: int = 300
-    unlabeled_run: int = 206
-    labeled_weight: float = 1.0
-    hidden: int = 128
-    latent: int = 16
-    layers: int = 4
-    decoder_dropout: float = 0.3
-    activation: str = "sigmoid"
-    embedding: int = 16
-    image_channels: int = 128
-    image_steps: int = 2
-    head_hidden: int = 512
-    head_dropout: float = 0.5
-    mixed_precision: bool = False
-    accuracy_hidden: int = 512
-    validity_samples: int = 10000
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a training sees.
-
-    Attributes
-    ----------
-    adjacency, operations
-        (N, V, V) and (N, V, O), all cells (`cells.cell_tensors`, cut to the largest cell).
-    train
-        Rows of the train part, labeled ones included; `arch2vec_original` learns from these.
-    unlabeled
-        The same without the labeled ones.
-    validation
-        Rows of the validation part, on which reconstruction is measured.
-    labeled
-        What the IO or the Accuracy model learns from; the latter takes of the images only how many
-        times an epoch shows it each network.
-    watched
-        More labeled sets by name, on which losses are measured after each epoch.
-    """
-
-    adjacency: Tensor
-    operations: Tensor
-    train: Tensor
-    unlabeled: Tensor
-    validation: Tensor
-    labeled: Labeled
-    watched: dict[str, Labeled]
-
-    def __post_init__(self) -> None:
-        for name in ("train", "unlabeled", "validation"):
-            if not len(getattr(self, name)):
-                raise ValueError(f"there are no {name} cells to train with")
-        if torch.isin(self.unlabeled, self.labeled.networks).any():
-            raise ValueError("the unlabeled cells hold labeled ones; take those out")
-
-    def to(self, device: str) -> "Data":
-        """Copy to a device."""
-        return Data(
-            adjacency=self.adjacency.to(device),
-            operations=self.operations.to(device),
-            train=self.train.to(device),
-            unlabeled=self.unlabeled.to(device),
-            validation=self.validation.to(device),
-            labeled=self.labeled.to(device),
-            watched={name: labeled.to(device) for name, labeled in self.watched.items()},
-        )
-
-
-@dataclass(frozen=True)
-class Training:
-    """A trained model.
-
-    Attributes
-    ----------
-    model
-        In evaluation mode.
-    history
-        model, seed, epoch (from 1), metric, value.
-    latent_mean, latent_std
-        (V, L), over the mus that the last epoch met.
-    seconds
-        Wall time of every epoch's training, evaluation left out.
-    """
-
-    model: nn.Module
-    history: pd.DataFrame
-    latent_mean: Tensor
-    latent_std: Tensor
-    seconds: list[float]
-
-
-def gather(
-    cells: CellSet,
-    accuracy: np.ndarray,
-    split: pd.DataFrame,
-    networks: pd.DataFrame,
-    outputs: dict[str, Tensor],
-    images: dict[str, Tensor],
-    splits: dict[str, list[int]],
-) -> tuple[dict[str, Data], dict[str, Labeled]]:
-    """Put together what each model sees, and the two labeled test sets (Tables 2 and 5).
-
-    The IO model learns from the networks that were trained, the Accuracy model from all labeled
-    cells, once for every image; each takes all other train cells as unlabeled. The reference
-    arch2vec sees the batches of the Accuracy model, as many as the paper's IO model has.
-
-    Parameters
-    ----------
-    cells, accuracy
-        N cells and their (N,) mean test accuracies.
-    split
-        N rows in the order of the cells: `part` is train or validation, `labeled` the same or
-        empty.
-    networks
-        Trained networks, the train ones first: `index` of the cell, `labeled` train or validation.
-    outputs
-        `train_validation`, `train_test`, `validation_validation`, `validation_test`: targets
-        (networks, images, k), named by the part of the networks and of the images.
-    images
-        `validation_pixels` and `test_pixels`, whose first images are those of the outputs.
-    splits
-        `validation_networks`, `test_networks`: positions among the train networks for the sets on
-        test images.
-
-    Returns
-    -------
-    data
-        By the name of the model. `unseen_networks` is watched, and `unseen_images` by the IO model.
-    tests
-        `unseen networks, unseen images` and `seen networks, unseen images`.
-
-    Raises
-    ------
-    ValueError
-        If a labeled cell has no accuracy, or shapes do not fit.
-    """
-    trained = {
-        part: networks.loc[networks["labeled"] == part, "index"].to_numpy() for part in PARTS
-    }
-    rows = {part: np.flatnonzero(split["labeled"] == part) for part in PARTS}
-    lacking = [row for row in np.concatenate(list(rows.values())) if np.isnan(accuracy[row])]
-    if lacking:
-        raise ValueError(
-            f"the table knows no test accuracy of the labeled cell {cells.hashes[lacking[0]]} "
-            f"(row {lacking[0]}); label only cells whose accuracy is known"
-        )
-
-    def labeled(part: str, seen: str, chosen: list[int] | None = None) -> Labeled:
-        values = outputs[f"{part}_{seen}"]
-        positions = torch.arange(len(values)) if chosen is None else torch.tensor(chosen)
-        index = torch.tensor(trained[part])[positions]
-        return Labeled(
-            networks=index,
-            pixels=images[f"{seen}_pixels"][: values.shape[1]],
-            outputs=values[positions],
-            accuracy=torch.tensor(accuracy).float()[index],
-        )
-
-    adjacency, operations = cell_tensors(cells)
-    largest = int(cells.n_vertices.max())
-    train = np.flatnonzero(split["part"] == "train")
-    of_io = Data(
-        adjacency=adjacency[:, :largest, :largest].contiguous(),
-        operations=operations[:, :largest].contiguous(),
-        train=torch.from_numpy(train),
-        unlabeled=torch.from_numpy(np.setdiff1d(train, trained["train"])),
-        validation=torch.from_numpy(np.flatnonzero(split["part"] == "validation")),
-        labeled=labeled("train", "validation"),
-        watched={
-            "unseen_networks": labeled("validation", "validation"),
-            "unseen_images": labeled("train", "test", splits["validation_networks"]),
-        },
-    )
-
-    def known(part: str) -> Labeled:
-        pixels = of_io.labeled.pixels
-        return Labeled(
-            networks=torch.tensor(rows[part]),
-            pixels=pixels,
-            outputs=torch.empty(len(rows[part]), len(pixels), 0),
-            accuracy=torch.tensor(accuracy).float()[rows[part]],
-        )
-
-    of_accuracy = replace(
-        of_io,
-        unlabeled=torch.from_numpy(np.setdiff1d(train, rows["train"])),
-        labeled=known("train"),
-        watched={"unseen_networks": known("validation")},
-    )
-    of_all = ("accuracy", "arch2vec")
-    return {name: of_accuracy if name in of_all else of_io for name in MODELS}, {
-        "unseen networks, unseen images": labeled("validation", "test"),
-        "seen networks, unseen images": labeled("train", "test", splits["test_networks"]),
-    }
-
-
-def labeled_sets(data: Mapping[str, Data], tests: Mapping[str, Labeled]) -> pd.DataFrame:
-    """Labeled sets of the IO and of the Accuracy model, as `gather` gives them.
-
-    Returns
-    -------
-    DataFrame
-        model, set (`train`, then those watched, then the IO model's tests), networks, images,
-        pairs, baseline (see `evaluation.baseline`).
-    """
-    rows = []
-    for model in LABELED_MODELS:
-        sets = {"train": data[model].labeled, **data[model].watched}
-        if model == "io":
-            sets |= {f"test: {name}": labeled for name, labeled in tests.items()}
-        for name, labeled in sets.items():
-            targets = labeled.accuracy if model == "accuracy" else labeled.outputs
-            sizes = (len(labeled.networks), len(labeled.pixels), len(labeled))
-            rows.append((model, name, *sizes, evaluation.baseline(targets)))
-    columns = ["model", "set", "networks", "images", "pairs", "baseline"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def schedule(data: Mapping[str, Data], settings: Settings) -> pd.DataFrame:
-    """Batches of the IO and of the Accuracy model: model, kind, in an epoch, in a run."""
-    rows: list[tuple[str, str, int, int]] = []
-    for model in LABELED_MODELS:
-        labeled, unlabeled = (
-            -(-len(part) // settings.batch_size)
-            for part in (data[model].labeled, data[model].unlabeled)
-        )
-        lengths = run_lengths(labeled, unlabeled, settings)
-        rows.append((model, "labeled", labeled, lengths[0]))
-        rows.append((model, "unlabeled", unlabeled, lengths[1]))
-    return pd.DataFrame(rows, columns=["model", "kind", "batches in an epoch", "batches in a run"])
-
-
-def run_lengths(labeled: int, unlabeled: int, settings: Settings) -> tuple[int, int]:
-    """Batches in a labeled and in an unlabeled run, given those in an epoch.
-
-    The paper has 300 of 19,000 and, by `floor(0.33 * U / L)` in the authors' code, 206 of 11,896;
-    settings of 0 take the same proportions, at least 1.
-    """
-    return (
-        settings.labeled_run or max(1, round(labeled * PAPER_LABELED[1] / PAPER_LABELED[0])),
-        settings.unlabeled_run
-        or max(1, round(unlabeled * PAPER_UNLABELED[1] / PAPER_UNLABELED[0])),
-    )
-
-
-def batch_order(
-    labeled: int, unlabeled: int, labeled_run: int, unlabeled_run: int
-) -> list[tuple[bool, int]]:
-    """Order of the batches of an epoch: whether labeled, and which of its kind.
-
-    Labeled and unlabeled runs alternate; when one kind is used up, the other runs to its end.
-    """
-    order: list[tuple[bool, int]] = []
-    first, second = 0, 0
-    while first < labeled or second < unlabeled:
-        order += [(True, k) for k in range(first, min(first + labeled_run, labeled))]
-        order += [(False, k) for k in range(second, min(second + unlabeled_run, unlabeled))]
-        first, second = first + labeled_run, second + unlabeled_run
-    return order
-
-
-def build(name: str, data: Data, settings: Settings, seed: int) -> nn.Module:
-    """Build an untrained model. All models of one seed begin with the same autoencoder."""
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; choose one of {', '.join(MODELS)}")
-    s = settings
+    vertices, operations, channels, outputs = shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = Arch2vec(
-            data.operations.shape[1],
-            data.operations.shape[2],
-            s.hidden,
-            s.latent,
-            s.layers,
-            s.decoder_dropout,
-            s.activation,
+            vertices, operations, p.hidden, p.latent, p.layers, p.decoder_dropout, p.activation
         )
         if name == "io":
-            return IOModel(
-                vae,
-                data.labeled.pixels.shape[1],
-                s.image_channels,
-                s.image_steps,
-                s.embedding,
-                s.head_hidden,
-                s.head_dropout,
-                data.labeled.outputs.shape[2],
-            )
-        return AccuracyModel(vae, s.embedding, s.accuracy_hidden) if name == "accuracy" else vae
+            widths = p.image_channels, p.image_steps, p.embedding, p.head_hidden, p.head_dropout
+            return IOModel(vae, channels, *widths, outputs)
+        return AccuracyModel(vae, p.embedding, p.accuracy_hidden) if name == "accuracy" else vae
 
 
 def train(
     name: str,
     seed: int,
     data: Data,
-    settings: Settings,
+    p: EmbeddingTraining,
     folder: Path | None = None,
     device: str = "cpu",
-) -> Training:
+) -> "Trainer":
     """Train one model.
 
-    Parameters
-    ----------
-    name
-        `io` or `accuracy`: labeled and unlabeled batches, each kind with an Adam of its own.
-        `arch2vec`: the reference, trained on the cells of such batches, without labels.
-        `arch2vec_original`: on the whole train part, as arch2vec's own paper does.
-    folder
-        Where to keep `checkpoints/NAME_seedS.safetensors`, replaced after each epoch, and
-        `timings/NAME_seedS.json`. A training found there goes on.
+    The `io` and the `accuracy` model learn from labeled and unlabeled batches, each kind with an
+    Adam of its own; the reference `arch2vec` from the cells of such batches, without labels;
+    `arch2vec_original` from the whole train part, as arch2vec's own paper does, and
+    `arch2vec_original_eval` as its script ran: in evaluation mode from the second epoch on (no
+    dropout, Z = mu, batch statistics frozen) and with one order of batches.
 
-    Raises
-    ------
-    ValueError
-        If the checkpoint is damaged, of other settings, or of more epochs than asked for.
+    In a folder the part `NAME_seedS.safetensors` is replaced after each epoch. A training found
+    there goes on; one of other parameters, or of more epochs, is begun anew.
     """
+    part, timing = f"{name}_seed{seed}.safetensors", f"{name}_seed{seed}.json"
     data = data.to(device)
-    model = build(name, data, settings, seed).to(device)
-    trainer = _Trainer(name, seed, model, data, settings)
-    paths = _paths(folder, name, seed) if folder else None
-    if paths and paths[0].exists():
-        trainer.restore(*paths)
-    epochs = settings.original_epochs if name == "arch2vec_original" else settings.epochs
+    trainer = Trainer(name, seed, data, p)
+    if folder and (checkpoint := parts.read(folder, part)):
+        trainer.restore(checkpoint, parts.read(folder, timing))
+    epochs = _epochs(name, p)
     if trainer.epoch > epochs:
-        raise ValueError(
-            f"{paths and paths[0]} has {trainer.epoch} epochs, more than the {epochs} asked for; "
-            "remove it and train again"
-        )
+        trainer = Trainer(name, seed, data, p)
     while trainer.epoch < epochs:
         trainer.train_epoch()
-        trainer.measure()
-        if paths:
-            trainer.save(*paths)
-    model.eval()
-    history = pd.DataFrame(trainer.history, columns=["epoch", "metric", "value"])
-    history.insert(0, "model", name)
-    history.insert(1, "seed", seed)
-    return Training(model, history, trainer.latent_mean, trainer.latent_std, trainer.seconds)
+        if folder:
+            # The timing first: of a training that is killed here, too many seconds are cut off.
+            parts.write(folder, timing, json.dumps(trainer.seconds).encode())
+            parts.write(folder, part, trainer.checkpoint())
+    trainer.model.eval()
+    return trainer
 
 
 def train_all(
-    runs: Sequence[tuple[str, int]],
-    data: Mapping[str, Data],
-    settings: Settings,
-    folder: Path,
-    jobs: int = 0,
-    device: str = "cpu",
-) -> pd.DataFrame:
-    """Train several models, pairs of name and seed, each on its data; return their history.
+    *study: Any, p: EmbeddingTraining, parts: Path, jobs: int = 0, device: str = "cpu"
+) -> dict[str, np.ndarray]:
+    """Train every model with every seed; see `data.gather` and `train_data`."""
+    return train_data(gather(*study)[0], p, parts, jobs, device)
 
-    The trained models are in `folder`, see `train` and `load`. Workers elsewhere keep their
-    checkpoints there, too, so that a training whose worker dies goes on from its last epoch.
 
-    Raises
-    ------
-    ValueError
-        If a worker does not see the folder, or as `train` does.
+def train_data(
+    data: Mapping[str, Data], p: EmbeddingTraining, folder: Path, jobs: int, device: str
+) -> dict[str, np.ndarray]:
+    """Train every model with every seed on what `gather` gives; the result is for `load`.
+
+    The folder keeps the data and the checkpoints. Workers elsewhere keep theirs there, too, so that
+    a training whose worker dies goes on from its last epoch; a ValueError if they do not see it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(prefix=".", suffix=".tmp", dir=folder.resolve()) as mark:
-        items = [(name, seed, data[name], settings, Path(mark.name), device) for name, seed in runs]
-        histories = parallel.run(_history, items, jobs, "training embeddings", "model")
-    return pd.concat(histories, ignore_index=True)
+    folder = folder.resolve()
+    for name, part in data.items():
+        parts.write(folder, f"{name}.safetensors", pack(part))
+    items = [(name, seed, p, folder, device) for name in MODELS for seed in p.seeds]
+    trained = {"shape": np.array(data["io"].shape)}
+    for arrays in parallel.run(_trained, items, jobs, "training embeddings", "model"):
+        trained |= arrays
+    return trained
 
 
-def load(name: str, seed: int, data: Data, settings: Settings, folder: Path) -> nn.Module:
-    """Load a model that `train` left in a folder, on the CPU and in evaluation mode.
+def _trained(
+    name: str, seed: int, p: EmbeddingTraining, folder: Path, device: str
+) -> dict[str, np.ndarray]:
+    content = parts.read(folder, f"{SEES[name]}.safetensors")
+    if content is None:
+        raise ValueError(
+            f"the worker on {platform.node()} does not see {folder}, the folder of the "
+            "checkpoints; keep runs where all workers see them (IONAS_RUNS names the place)"
+        )
+    trainer = train(name, seed, unpack(content), p, folder, device)
+    tensors = {**trainer.model.state_dict(), "history": _text(trainer.history)}
+    return {f"{name}_seed{seed}/{key}": value.cpu().numpy() for key, value in tensors.items()}
 
-    Raises
-    ------
-    ValueError
-        If there is none, or it is damaged or of other settings.
-    """
-    model = build(name, data, settings, seed)
-    checkpoint = _read(_paths(folder, name, seed)[0], _key(name, seed, data, settings))[0]
-    model.load_state_dict(_part(checkpoint, "model"))
-    return model.eval()
+
+def load(trained: Mapping[str, np.ndarray], name: str, seed: int, p: EmbeddingTraining) -> Model:
+    """One of the models that `train_all` trained, on the CPU and in evaluation mode."""
+    vertices, operations, channels, outputs = trained["shape"].tolist()
+    model = build(name, (vertices, operations, channels, outputs), p, seed)
+    prefix = f"{name}_seed{seed}/"
+    state = {key: torch.from_numpy(trained[prefix + key].copy()) for key in model.state_dict()}
+    model.load_state_dict(state)
+    model.eval()
+    return model
 
 
-def seconds_of(runs: Iterable[tuple[str, int]], folder: Path) -> pd.DataFrame:
-    """Measured training time: model, seed, seconds (wall time of all epochs)."""
+def history(trained: Mapping[str, np.ndarray], p: EmbeddingTraining) -> pd.DataFrame:
+    """What `train_all` measured after each epoch: model, seed, epoch (from 1), metric, value."""
+    rows = [
+        (name, seed, *row)
+        for name in MODELS
+        for seed in sorted(p.seeds)
+        for row in json.loads(trained[f"{name}_seed{seed}/history"].tobytes())
+    ]
+    return pd.DataFrame(rows, columns=["model", "seed", "epoch", "metric", "value"])
+
+
+def sizes(trained: Mapping[str, np.ndarray], p: EmbeddingTraining) -> pd.DataFrame:
+    """Numbers of parameters of each `model`, and of those in the `autoencoder`; its `epochs`."""
     rows = []
-    for name, seed in runs:
-        spent = json.loads(_paths(folder, name, seed)[1].read_text())["seconds"]
-        rows.append((name, seed, sum(spent)))
+    for name in MODELS:
+        model = load(trained, name, p.seeds[0], p)
+        numbers = [sum(q.numel() for q in part.parameters()) for part in (model, model.vae)]
+        rows.append((name, *numbers, _epochs(name, p)))
+    return pd.DataFrame(rows, columns=["model", "parameters", "autoencoder", "epochs"])
+
+
+def seconds(folder: Path, p: EmbeddingTraining) -> pd.DataFrame:
+    """Processor time of every training, with evaluation (paper, Table 4): model, seed, seconds."""
+    rows = [
+        (name, seed, sum(json.loads(parts.read(folder, f"{name}_seed{seed}.json") or b"[]")))
+        for name in MODELS
+        for seed in p.seeds
+    ]
     return pd.DataFrame(rows, columns=["model", "seed", "seconds"])
 
 
-class _Trainer:
-    """A model in training: parameters as two flat vectors, so that Adam takes few steps.
+def losses_on_test_sets(
+    *study: Any, trained: Mapping[str, np.ndarray], p: EmbeddingTraining
+) -> pd.DataFrame:
+    """Table 5, `set`, `seed` and `loss`: the IO models of all seeds on the labeled test sets."""
+    data, tests = gather(*study)
+    cells = data["io"].adjacency, data["io"].operations
+    models = {seed: load(trained, "io", seed, p) for seed in p.seeds}
+    rows = [
+        (name, seed, metrics.labeled_loss(model, *cells, labeled.to("cpu")))
+        for name, labeled in tests.items()
+        for seed, model in models.items()
+    ]
+    return pd.DataFrame(rows, columns=["set", "seed", "loss"])
 
-    The autoencoder's vector has an Adam for unlabeled batches and shares one with the head's for
-    labeled batches. Cells are one tensor of bytes, read by one index per step.
+
+class Trainer:
+    """A model in training.
+
+    All parameters are views of one vector, those of the autoencoder first, so that zeroing,
+    clipping and Adam are one operation each. One Adam has the part of the autoencoder, for
+    unlabeled batches, and one the whole vector, for labeled ones.
+
+    `history` has rows of epoch (from 1), metric and value; `latent_mean` and `latent_std`, (V, L),
+    are over the mus of the last epoch: in the IO and Accuracy models those of unlabeled batches,
+    else all. `seconds` are the processor time of every epoch, with evaluation.
     """
 
-    def __init__(
-        self, name: str, seed: int, model: nn.Module, data: Data, settings: Settings
-    ) -> None:
-        self.name, self.seed, self.model, self.data, self.settings = (
-            name,
-            seed,
-            model,
-            data,
-            settings,
-        )
-        self.vae = vae_of(model)
-        shared = list(self.vae.parameters())
-        known = {id(parameter) for parameter in shared}
-        head = [parameter for parameter in model.parameters() if id(parameter) not in known]
-        self.flat = [_flatten(part) for part in (shared, head) if part]
-        self.plan = arch2vec_gradient.plan(self.vae)
-        self.unlabeled = _adam(self.flat[:1])
-        self.labeled = _adam(self.flat) if head else None
-        self.cells = torch.cat([data.adjacency.flatten(1), data.operations.flatten(1)], 1).byte()
+    def __init__(self, name: str, seed: int, data: Data, p: EmbeddingTraining) -> None:
+        self.name, self.seed, self.data, self.p = name, seed, data, p
+        self.model = build(name, data.shape, p, seed).to(data.adjacency.device)
+        self.vae = self.model.vae
+        vector, self.gradient = _one_vector(self.model)
+        size = sum(parameter.numel() for parameter in self.vae.parameters())
+        shared = nn.Parameter(vector.detach()[:size])
+        shared.grad = self.gradient[:size]
+        self.vectors = {"unlabeled": shared}
+        if self.model is not self.vae:
+            self.vectors["labeled"] = vector
+        self.adams = {
+            kind: torch.optim.Adam([vector], lr=p.learning_rate, fused=True)
+            for kind, vector in self.vectors.items()
+        }
         self.epoch = 0
         self.history: list[tuple[int, str, float]] = []
         self.seconds: list[float] = []
@@ -493,212 +218,118 @@ class _Trainer:
         self.latent_mean, self.latent_std = torch.zeros(rows), torch.ones(rows)
 
     def train_epoch(self) -> None:
-        """Pass once over the data; leaves the mean and deviation of the mus it met."""
-        start = time.perf_counter()
+        """Pass once over the data, then evaluate."""
+        start = time.process_time()
         self.epoch += 1
-        self.model.train()
+        one_order = self.name == "arch2vec_original_eval"
+        self.model.train(not one_order or self.epoch == 1)
+        order = _seed(self.seed, 1 if one_order else self.epoch, "order of batches")
+        losses: dict[str, list[Tensor]] = {}
+        mus, moments = [], []
         device = self.data.adjacency.device
-        losses: dict[bool, list[Tensor]] = {True: [], False: []}
-        label_losses, mus, moments = [], [], []
-        with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
-            torch.manual_seed(_seed(self.seed, self.epoch, 0))
-            for rows, pairs in self._batches():
-                total, on_labels, mu = self._step(rows, pairs)
-                losses[pairs is not None].append(total)
-                label_losses += [] if on_labels is None else [on_labels]
-                mus.append(mu)
-                if len(mus) == MOMENTS_STEPS:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(_seed(self.seed, self.epoch, "noise"))
+            for batch in batches(self.name, self.data, self.p, order):
+                found, mu = self.step(batch)
+                for metric, loss in found.items():
+                    losses.setdefault(metric, []).append(loss)
+                if batch.networks is None or "labeled" not in self.adams:
+                    mus.append(mu)
+                if len(mus) == BLOCK:
                     moments.append(_moments(mus))
                     mus = []
         moments += [_moments(mus)] if mus else []
         self.latent_mean, self.latent_std = _mean_std(moments)
-        values = {
-            "loss_labeled_batches": losses[True],
-            "loss_unlabeled_batches": losses[False],
-            "labels_running": label_losses,
-        }
-        for metric, tensors in values.items():
-            if tensors:
-                self._record(metric, torch.stack(tensors).cpu().double().mean().item())
-        self.seconds.append(time.perf_counter() - start)
+        means = {key: torch.stack(found).cpu().double().mean() for key, found in losses.items()}
+        measured = {key: mean.item() for key, mean in means.items()} | self.measure()
+        self.history += [(self.epoch, *pair) for pair in measured.items()]
+        self.seconds.append(time.process_time() - start)
 
-    def measure(self) -> None:
-        """Evaluate after an epoch."""
-        data = self.data
-        measured = evaluation.reconstruction(
-            self.model, data.adjacency[data.validation], data.operations[data.validation]
-        )
-        device = str(data.adjacency.device)
-        measured |= evaluation.validity(
-            *evaluation.draw(
-                self.model,
-                self.latent_mean.to(device),
-                self.latent_std.to(device),
-                self.settings.validity_samples,
-                _seed(self.seed, self.epoch, 1),
-            )
-        )
-        if self.labeled:
+    def step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of Adam. Returns losses by the name of their metric, and mu (B, V, L)."""
+        cells = batch.adjacency, batch.operations
+        mu, log_std = self.vae.encode(*cells)
+        z = self.vae.sample(mu, log_std)
+        loss = self.vae.loss(z, mu, log_std, *cells)
+        found, kind, met = {}, "unlabeled", "unlabeled"
+        if batch.networks is not None and batch.images is not None:
+            met = "labeled"
+            if not isinstance(self.model, Arch2vec):
+                kind, places = "labeled", (batch.networks, batch.images)
+                on_labels = self.model.label_loss(z, self.data.labeled, *places)
+                loss = loss + self.p.labeled_weight * on_labels
+                found["labels_running"] = on_labels.detach()
+        found[f"loss_{met}_batches"] = loss.detach()
+        self.gradient.zero_()
+        loss.backward()
+        clip_grad_norm_([self.vectors[kind]], self.p.clip)
+        self.adams[kind].step()
+        return found, mu.detach()
+
+    def measure(self) -> dict[str, float]:
+        """Metrics after an epoch, by name."""
+        data, device = self.data, self.data.adjacency.device
+        cells = data.adjacency, data.operations
+        validation = (part[data.validation] for part in cells)
+        measured = metrics.reconstruction(self.model, *validation)
+        moments = self.latent_mean.to(device), self.latent_std.to(device)
+        seed = _seed(self.seed, self.epoch, "drawn cells")
+        drawn = metrics.draw(self.model, *moments, self.p.validity_samples, seed)
+        measured |= metrics.validity(*drawn)
+        if "labeled" in self.adams:
             for name, labeled in {"train": data.labeled, **data.watched}.items():
-                measured[f"labels_{name}"] = evaluation.labeled_loss(
-                    self.model, data.adjacency, data.operations, labeled
-                )
-        for metric, value in measured.items():
-            self._record(metric, value)
+                measured[f"labels_{name}"] = metrics.labeled_loss(self.model, *cells, labeled)
+        return measured
 
-    def save(self, checkpoint: Path, timing: Path) -> None:
-        """Write a checkpoint, complete or not at all."""
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        tensors |= {"latent.mean": self.latent_mean, "latent.std": self.latent_std}
-        for kind, adam in self._adams().items():
-            for entry, vectors in adam.state().items():
-                tensors |= {f"{kind}.{k}.{entry}": vector for k, vector in enumerate(vectors)}
-        about = {
-            "key": _key(self.name, self.seed, self.data, self.settings),
-            "epoch": self.epoch,
-            "history": self.history,
-        }
-        for path in (checkpoint, timing):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = [  # hidden, since a worker that is killed leaves it behind
-            path.with_name(f".{path.name}.{uuid4().hex}.tmp") for path in (checkpoint, timing)
-        ]
-        temporary[1].write_text(json.dumps({"seconds": self.seconds}))
-        temporary[1].replace(timing)
-        save_file(
-            {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()},
-            temporary[0],
-            {"ionas": json.dumps(about)},
-        )
-        temporary[0].replace(checkpoint)
+    def checkpoint(self) -> bytes:
+        """All that a training needs to go on, and `key`, what it must agree in."""
+        about = {"key": self._key(), "epoch": self.epoch, "history": self.history}
+        tensors = {"about": _text(about), "mean": self.latent_mean, "std": self.latent_std}
+        tensors |= {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        for kind, adam in self.adams.items():
+            state = adam.state[self.vectors[kind]]
+            tensors |= {f"{kind}.{key}": value for key, value in state.items()}
+        copies = {key: value.detach().cpu().clone() for key, value in tensors.items()}
+        return safetensors.torch.save(copies)
 
-    def restore(self, checkpoint: Path, timing: Path) -> None:
-        """Go back to where a checkpoint was written."""
-        tensors, about = _read(checkpoint, _key(self.name, self.seed, self.data, self.settings))
-        self.model.load_state_dict(_part(tensors, "model"))  # copies into the flat vectors
-        for kind, adam in self._adams().items():
-            for entry, vectors in adam.state().items():
-                for k, vector in enumerate(vectors):
-                    vector.copy_(tensors[f"{kind}.{k}.{entry}"])
-        self.latent_mean, self.latent_std = tensors["latent.mean"], tensors["latent.std"]
+    def restore(self, checkpoint: bytes, timing: bytes | None) -> None:
+        """Go back to where a checkpoint was written, if it is of this training."""
+        # Copied to where torch puts its own, see `data.unpack`.
+        tensors = {key: t.clone() for key, t in safetensors.torch.load(checkpoint).items()}
+        about = json.loads(tensors["about"].numpy().tobytes())
+        if about["key"] != self._key():
+            return
+        state = {key: tensors[f"model.{key}"] for key in self.model.state_dict()}
+        self.model.load_state_dict(state)  # copies into the vector
+        for kind, adam in self.adams.items():
+            vector = self.vectors[kind]
+            adam.state[vector] = {
+                key: tensors[f"{kind}.{key}"].to(vector.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.latent_mean, self.latent_std = tensors["mean"], tensors["std"]
         self.epoch = about["epoch"]
         self.history = [(epoch, metric, value) for epoch, metric, value in about["history"]]
-        self.seconds = json.loads(timing.read_text())["seconds"][: self.epoch]
+        spent = json.loads(timing) if timing else [float("nan")] * self.epoch
+        self.seconds = spent[: self.epoch]
 
-    def _step(
-        self, rows: Tensor, pairs: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """One step on a batch; pairs are positions of networks and images, None if unlabeled."""
-        vertices, width = self.data.operations.shape[1:]
-        batch = self.cells[rows].to(self.data.adjacency.dtype)
-        adjacency = batch[:, : vertices**2].view(-1, vertices, vertices)
-        operations = batch[:, vertices**2 :].view(-1, vertices, width)
-        adam, label_loss = self.unlabeled, None
-        if pairs is not None and self.labeled:
-            adam, label_loss = self.labeled, partial(self._label_loss, pairs)
-            arch2vec_gradient.gradient_of(self.flat[1]).zero_()
-        total, mu, on_labels = arch2vec_gradient.step(
-            self.plan, adjacency, operations, label_loss, self.settings.labeled_weight
-        )
-        _adam_step(adam, self.settings)
-        return total, on_labels, mu
-
-    def _label_loss(self, pairs: tuple[Tensor, Tensor], z: Tensor) -> Tensor:
-        networks, images = pairs
-        labeled = self.data.labeled
-        if isinstance(self.model, AccuracyModel):
-            return nn.functional.mse_loss(self.model.predict(z), labeled.accuracy[networks])
-        assert isinstance(self.model, IOModel)
-        with torch.autocast(z.device.type, torch.bfloat16, self.settings.mixed_precision):
-            features = self.model.image_features(labeled.pixels[images])
-        predicted = self.model.predict(z, features.to(z.dtype))
-        return nn.functional.mse_loss(predicted, labeled.outputs[networks, images])
-
-    def _batches(self) -> Iterable[tuple[Tensor, tuple[Tensor, Tensor] | None]]:
-        """Rows of the cells of each batch and, if labeled, positions of networks and images."""
-        data, size = self.data, self.settings.batch_size
-        generator = torch.Generator().manual_seed(_seed(self.seed, self.epoch, 2))
-        device = data.adjacency.device
-        if self.name == "arch2vec_original":
-            order = torch.randperm(len(data.train), generator=generator).to(device)
-            yield from ((data.train[batch], None) for batch in order.split(size))
-            return
-        order = torch.randperm(len(data.labeled), generator=generator).to(device)
-        networks, images = order // len(data.labeled.pixels), order % len(data.labeled.pixels)
-        rows = data.labeled.networks[networks].split(size)
-        pairs = list(zip(networks.split(size), images.split(size), strict=True))
-        order = torch.randperm(len(data.unlabeled), generator=generator).to(device)
-        cells = data.unlabeled[order].split(size)
-        lengths = run_lengths(len(pairs), len(cells), self.settings)
-        for is_labeled, k in batch_order(len(pairs), len(cells), *lengths):
-            yield (rows[k], pairs[k]) if is_labeled else (cells[k], None)
-
-    def _adams(self) -> dict[str, "_Adam"]:
-        return {"unlabeled": self.unlabeled} | ({"labeled": self.labeled} if self.labeled else {})
-
-    def _record(self, metric: str, value: float) -> None:
-        self.history.append((self.epoch, metric, value))
+    def _key(self) -> list[Any]:
+        parameters = self.p.model_dump(mode="json", exclude=NO_PART_OF_A_TRAINING)
+        data = self.data
+        sizes = len(data.adjacency), len(data.unlabeled), *data.labeled.outputs.shape
+        return [self.name, self.seed, parameters, *sizes]
 
 
-def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
-    """Make parameters, and their gradients, views of one vector each."""
+def _one_vector(model: nn.Module) -> tuple[nn.Parameter, Tensor]:
+    """Make the parameters of a model, and their gradients, views of one vector each."""
+    parameters = list(model.parameters())
+    vector = nn.Parameter(parameters_to_vector(parameters).detach())
+    gradient = vector.grad = torch.zeros_like(vector)
     sizes = [parameter.numel() for parameter in parameters]
-    vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
-    vector.grad = torch.zeros_like(vector)
-    views = zip(vector.detach().split(sizes), vector.grad.split(sizes), strict=True)
-    for parameter, (value, gradient) in zip(parameters, views, strict=True):
-        parameter.data = value.view_as(parameter)
-        parameter.grad = gradient.view_as(parameter)
-    return vector
-
-
-class _Adam(NamedTuple):
-    """Parameter vectors, their gradients, and what Adam remembers of them."""
-
-    vectors: list[Tensor]
-    gradients: list[Tensor]
-    exp_avg: list[Tensor]
-    exp_avg_sq: list[Tensor]
-    step: list[Tensor]
-
-    def state(self) -> dict[str, list[Tensor]]:
-        """What a checkpoint keeps."""
-        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "step": self.step}
-
-
-def _adam(vectors: list[nn.Parameter]) -> _Adam:
-    first, second = ([torch.zeros_like(vector.detach()) for vector in vectors] for _ in range(2))
-    steps = [vector.new_zeros((), dtype=torch.float32) for vector in vectors]
-    gradients = [arch2vec_gradient.gradient_of(vector) for vector in vectors]
-    return _Adam([vector.detach() for vector in vectors], gradients, first, second, steps)
-
-
-@torch.no_grad()
-def _adam_step(adam: _Adam, settings: Settings) -> None:
-    """A step of Adam on the clipped gradient.
-
-    The kernel of `torch.optim.Adam(fused=True)`, called without the bookkeeping around it, which
-    takes as long; it divides by a scale, so that clipping needs no pass of its own.
-    """
-    norms = [torch.linalg.vector_norm(gradient) for gradient in adam.gradients]
-    norm = torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
-    torch._foreach_add_(adam.step, 1)
-    torch._fused_adam_(
-        adam.vectors,
-        adam.gradients,
-        adam.exp_avg,
-        adam.exp_avg_sq,
-        [],
-        adam.step,
-        lr=settings.learning_rate,
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=0.0,
-        eps=1e-8,
-        amsgrad=False,
-        maximize=False,
-        grad_scale=(norm + 1e-6).div_(settings.clip).clamp_(min=1).float(),
-    )
+    views = zip(vector.detach().split(sizes), gradient.split(sizes), strict=True)
+    for parameter, (value, slope) in zip(parameters, views, strict=True):
+        parameter.data, parameter.grad = value.view_as(parameter), slope.view_as(parameter)
+    return vector, gradient
 
 
 def _moments(mus: list[Tensor]) -> tuple[Tensor, int]:
@@ -717,52 +348,14 @@ def _mean_std(moments: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return center.float(), spread.float()
 
 
-def _history(
-    name: str, seed: int, data: Data, settings: Settings, mark: Path, device: str
-) -> pd.DataFrame:
-    if not mark.exists():
-        raise ValueError(
-            f"the worker on {platform.node()} does not see {mark.parent}, the folder of the "
-            "checkpoints; keep runs where all workers see them (IONAS_RUNS names the place)"
-        )
-    return train(name, seed, data, settings, mark.parent, device).history
+def _seed(seed: int, epoch: int, stream: str) -> int:
+    sequence = np.random.SeedSequence([seed, epoch, STREAMS.index(stream)])
+    return int(sequence.generate_state(1)[0])
 
 
-def _seed(seed: int, epoch: int, stream: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, stream]).generate_state(1)[0])
+def _epochs(name: str, p: EmbeddingTraining) -> int:
+    return p.original_epochs if name.startswith("arch2vec_original") else p.epochs
 
 
-def _paths(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
-    stem = f"{name}_seed{seed}"
-    return folder / "checkpoints" / f"{stem}.safetensors", folder / "timings" / f"{stem}.json"
-
-
-def _key(name: str, seed: int, data: Data, settings: Settings) -> dict[str, Any]:
-    """What a checkpoint must agree in; the number of epochs may grow."""
-    kept = {k: v for k, v in asdict(settings).items() if k not in ("epochs", "original_epochs")}
-    sizes = [len(data.adjacency), len(data.unlabeled), *data.labeled.outputs.shape]
-    return {"model": name, "seed": seed, "settings": kept, "sizes": sizes}
-
-
-def _read(path: Path, key: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.exists():
-        raise ValueError(f"there is no trained model {path}; train it first")
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["ionas"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it and train again") from error
-    if about["key"] != key:
-        raise ValueError(
-            f"{path} was trained with {about['key']}, not with {key}; remove it and train again"
-        )
-    return tensors, about
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): value
-        for name, value in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }
+def _text(value: Any) -> Tensor:
+    return torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)

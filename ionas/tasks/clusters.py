@@ -1,71 +1,47 @@
-"""How alike the outputs of networks are, and whether alike networks are alike in accuracy.
+"""Outputs of networks: heat maps, distances, clusters, and the accuracies in each cluster.
 
-Section 5 of the paper, Fig. 4: pairwise distances, complete-linkage clusters, and the range of test
-accuracies in each.
+Section 5 of the paper, Figs 2 to 4; METHOD section 7. Targets are those of notebook 03: (N, I, k)
+for N networks, I images and k ordered features.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ionas.benchmark.table import Table
+from ionas.parameters import OutputFeatures
+
+SHUFFLES = 1000
+EXTREME = 0.1  # share of the networks that count as worst, and as best
+BLOCK = 256  # images whose distances are computed at a time
+BINS = 50
 ROUNDING = 1e-12  # shares that differ by less are equal
 
 
 def variance_shares(targets: np.ndarray) -> dict[str, float]:
     """Shares of the variance of a feature, at a given rank, that Figs. 2 and 3 show.
 
-    Parameters
-    ----------
-    targets
-        (N, I, k): N networks, I images, k ordered features.
-
-    Returns
-    -------
-    dict
-        `images`: share that lies between the images of one network (Fig. 2); `networks`: share
-        that lies between the networks on one image (Fig. 3). Means over networks, or images, and
-        ranks. They add up to more than 1 where both matter together. NaN if nothing varies.
+    `images`: share that lies between the images of one network (Fig. 2); `networks`: share that
+    lies between the networks on one image (Fig. 3). Means over networks, or images, and ranks. They
+    add up to more than 1 where both matter together. NaN if nothing varies.
     """
     values = targets.astype(np.float64)
-    whole = values.var((0, 1)).sum()  # around the mean target vector
-    if whole == 0:
-        return {"images": float("nan"), "networks": float("nan")}
+    whole = values.var((0, 1)).sum() or float("nan")  # around the mean target vector
     return {
         "images": float(values.var(1).mean(0).sum() / whole),
         "networks": float(values.var(0).mean(0).sum() / whole),
     }
 
 
-def on_image(targets: np.ndarray, image: int) -> np.ndarray:
-    """Targets (N, k) of all networks on one image of (N, I, k) targets.
-
-    Raises
-    ------
-    ValueError
-        If there is no such image.
-    """
-    if not 0 <= image < targets.shape[1]:
-        raise ValueError(
-            f"image is {image}, but the IO dataset has {targets.shape[1]} images: "
-            f"choose 0 to {targets.shape[1] - 1}"
-        )
-    return targets[:, image]
-
-
 def comparability(targets: np.ndarray) -> dict[str, float]:
-    """How far the networks answer alike, free of units, for targets made in different ways.
+    """Scale-free agreement of (N, I, k) targets, to compare those made in different ways.
 
-    Parameters
-    ----------
-    targets
-        (N, I, k) with N > 1.
-
-    Returns
-    -------
-    dict
-        `distance`: the mean distance of two networks, as in `distances`, over the mean square of
-        all targets; 0 if all answer alike, 2 if they are independent with mean 0. `common`: share
-        of the variance around the mean target that all networks have in common on an image; 0 if
-        they are independent, 1 if all answer alike.
+    `distance`: the mean distance of two networks, as in `distances`, over the mean squared norm of
+    a target; 0 if all networks agree, 2 if they are independent with mean 0. `common`: share of the
+    variance around the mean target that all networks have in common on an image; 0 if they are
+    independent, 1 if all agree.
     """
     values = targets.astype(np.float64)
     between = values.var(0, ddof=1).mean()
@@ -75,173 +51,197 @@ def comparability(targets: np.ndarray) -> dict[str, float]:
     }
 
 
-def distances(targets: np.ndarray, block: int = 256) -> np.ndarray:
-    """Distance of every two networks: the MSE of their targets on an image, mean over images.
+def order_comparison(
+    own: Mapping[str, np.ndarray], ordered: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """`comparability` of the train networks' targets in their own order and ordered by weight."""
+    rows = {"own order": own, "ordered by weight": ordered}
+    return pd.DataFrame(
+        {name: comparability(targets["train_validation"]) for name, targets in rows.items()}
+    ).T
 
-    Parameters
-    ----------
-    targets
-        (N, I, k): N networks, I images, k ordered features.
-    block
-        Images at a time; the memory needed is N * block * k doubles and the result.
 
-    Returns
-    -------
-    ndarray
-        (N, N) float64, symmetric, with a zero diagonal.
+def distances(targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Distance of every two train networks: squared distance of their targets, mean over images.
 
-    Raises
-    ------
-    ValueError
-        If the array has another shape, is empty, or holds values that are not finite.
+    The squares are summed over the k features, as in the authors' code, to which their threshold of
+    0.4 belongs (the text of the paper says mean squared error). Returns `distances`, a value per
+    pair in the order of SciPy's `pdist`, float64.
     """
-    from scipy.spatial.distance import pdist, squareform
+    from scipy.spatial.distance import pdist
 
-    if targets.ndim != 3 or 0 in targets.shape:
-        raise ValueError(f"targets have shape {targets.shape}; expected (networks, images, k)")
-    count, images, width = targets.shape
+    outputs = targets["train_validation"]
+    count, images = outputs.shape[:2]
     total = np.zeros(count * (count - 1) // 2)
-    for start in range(0, images, block):
-        part = targets[:, start : start + block].reshape(count, -1).astype(np.float64)
-        if not np.isfinite(part).all():
-            raise ValueError("targets hold values that are not finite: a network diverged")
+    for start in range(0, images, BLOCK):
+        part = outputs[:, start : start + BLOCK].reshape(count, -1).astype(np.float64)
         total += pdist(part, "sqeuclidean")
-    return squareform(total / (images * width))
+    return {"distances": total / images}
 
 
-def threshold_rule(distances: np.ndarray, quantile: float = 0.25) -> float:
-    """Distance at which to stop joining clusters, at whatever scale the features are.
-
-    The paper takes 0.4. That is a distance in the units of its features, which depend on the width,
-    the depth and the training of the networks, so it means nothing for other ones. Under complete
-    linkage the threshold is the largest distance allowed within a cluster. The rule here says the
-    same thing free of units: no two networks of a cluster differ by more than the closest
-    `quantile` of all pairs do. So "alike" means "more alike than most pairs", at every scale.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two networks or the quantile is not between 0 and 1.
-    """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile is {quantile}; it must lie between 0 and 1")
-    if len(distances) < 2:
-        raise ValueError("a threshold needs the distances of at least two networks")
-    pairs = distances[np.triu_indices(len(distances), 1)]
-    return float(np.quantile(pairs, quantile))
+def distance_histogram(pairs: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Histogram of `distances`: `low`, `high`, `pairs`; the largest 1 % are in the last bin."""
+    values = pairs["distances"]
+    counts, edges = np.histogram(np.minimum(values, np.quantile(values, 0.99)), BINS)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "pairs": counts})
 
 
-def cluster(distances: np.ndarray, threshold: float) -> np.ndarray:
-    """Complete-linkage agglomerative clusters whose diameter stays below a threshold.
+def cluster_networks(
+    pairs: Mapping[str, np.ndarray], networks: pd.DataFrame, table: Table, p: OutputFeatures
+) -> pd.DataFrame:
+    """The train networks, their clusters and their accuracies.
 
-    Parameters
-    ----------
-    distances
-        (N, N), symmetric.
-    threshold
-        Clusters whose most distant members are at least this far apart are not joined.
+    Without a threshold the rule takes a quantile of the distances, which is free of units: no two
+    networks of a cluster differ by more than the closest pairs do. The paper's 0.4 is in the units
+    of its networks.
+
+    Takes `distances` and the networks of notebook 02: `index`, `hash`, `labeled`, `test_accuracy`.
 
     Returns
     -------
-    ndarray
-        (N,) cluster numbers, 0 being the largest cluster; equal sizes in the order of their first
-        member.
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not square and symmetric, or the threshold is negative.
+    DataFrame
+        `index`, `hash`; `measured`, the test accuracy reached in notebook 02; `accuracy`, the mean
+        test accuracy in the table if it is known of all these networks, else the measured one;
+        `source`, `table` or `networks`; `cluster`; `threshold`. Sources and thresholds are equal in
+        all rows.
     """
+    train = networks[networks["labeled"] == "train"]
+    known = table.values("test_accuracy")[train["index"]]
+    complete = bool(np.isfinite(known).all())
+    threshold = p.threshold or float(np.quantile(pairs["distances"], p.threshold_quantile))
+    found = train[["index", "hash"]].assign(
+        measured=train["test_accuracy"],
+        accuracy=known if complete else train["test_accuracy"],
+        source="table" if complete else "networks",
+        cluster=cluster(pairs["distances"], threshold),
+        threshold=threshold,
+    )
+    return found.reset_index(drop=True)
+
+
+def cluster(pairs: np.ndarray, threshold: float) -> np.ndarray:
+    """Complete-linkage agglomerative clusters of `distances`.
+
+    Clusters whose most distant members are at least `threshold` apart are not joined. Returns (N,)
+    cluster numbers, 0 being the largest cluster, equal sizes in the order of their first member.
+    """
+    from scipy.spatial.distance import squareform
     from sklearn.cluster import AgglomerativeClustering
 
-    if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
-        raise ValueError(f"distances have shape {distances.shape}; expected (N, N)")
-    if not np.allclose(distances, distances.T):
-        raise ValueError("distances are not symmetric")
-    if threshold < 0:
-        raise ValueError(f"threshold is {threshold}; a distance cannot be negative")
-    if len(distances) < 2:
-        return np.zeros(len(distances), np.int64)
     model = AgglomerativeClustering(
         n_clusters=None, metric="precomputed", linkage="complete", distance_threshold=threshold
     )
-    found = model.fit_predict(distances)
-    _, first, inverse, sizes = np.unique(
-        found, return_index=True, return_inverse=True, return_counts=True
-    )
+    found = model.fit_predict(squareform(pairs))
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    sizes = np.bincount(inverse)
     rank = np.empty(len(sizes), np.int64)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
     return rank[inverse]
 
 
-def cluster_accuracy(labels: np.ndarray, accuracy: np.ndarray, min_size: int = 3) -> pd.DataFrame:
-    """Range of accuracies in each cluster of at least `min_size` networks (Fig. 4).
+def heat_maps(
+    targets: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
+    clusters: pd.DataFrame,
+    image: int,
+) -> dict[str, np.ndarray]:
+    """What Figures 2 and 3 show: `worst`, `median` and `best` network, and all on one image.
 
-    Parameters
-    ----------
-    labels, accuracy
-        (N,) cluster numbers and test accuracies.
+    The former are (I, k) targets, images by class, whose classes are `labels`, (I,). `on_image` is
+    (N, k), the worst network first, with their accuracies, (N,); `label` is the class of the image.
+    Raises ValueError if there is no such image.
+    """
+    outputs = targets["train_validation"]
+    count = outputs.shape[1]
+    if image >= count:
+        raise ValueError(f"image is {image}, but there are {count} images: choose 0 to {count - 1}")
+    labels = images["validation_labels"][:count]
+    by_class = np.argsort(labels, kind="stable")
+    accuracy = clusters["accuracy"].to_numpy()
+    ranking = np.argsort(accuracy, kind="stable")
+    chosen = {"worst": 0, "median": len(ranking) // 2, "best": -1}
+    return {
+        **{name: outputs[ranking[rank]][by_class] for name, rank in chosen.items()},
+        "labels": labels[by_class],
+        "on_image": outputs[ranking, image],
+        "accuracy": accuracy[ranking],
+        "label": labels[image : image + 1],
+    }
+
+
+def cluster_accuracy(clusters: pd.DataFrame, p: OutputFeatures) -> pd.DataFrame:
+    """Range of accuracies in each cluster of at least `p.min_cluster` networks (Fig. 4).
 
     Returns
     -------
     DataFrame
-        `cluster`, `size`, `min`, `mean`, `max`, the worst cluster (by mean) first.
+        `cluster`, `size`, `min`, `mean`, `max`, the worst cluster (by mean) first; `chance_min` and
+        `chance_max`, the medians of least and largest accuracy of as many random networks.
     """
-    if len(labels) != len(accuracy):
-        raise ValueError(f"{len(labels)} cluster numbers but {len(accuracy)} accuracies")
-    frame = pd.DataFrame({"cluster": labels, "accuracy": accuracy})
-    table = frame.groupby("cluster")["accuracy"].agg(["size", "min", "mean", "max"]).reset_index()
-    table = table[table["size"] >= min_size]
-    return table.sort_values(["mean", "cluster"], ignore_index=True)
+    found = clusters.groupby("cluster")["accuracy"].agg(["size", "min", "mean", "max"])
+    found = found[found["size"] >= p.min_cluster].reset_index()
+    rng, accuracy = np.random.default_rng(p.seed), clusters["accuracy"].to_numpy()
+    drawn = {
+        size: np.stack([rng.permutation(accuracy)[:size] for _ in range(SHUFFLES)])
+        for size in found["size"].unique()
+    }
+    for name, reduce in (("chance_min", np.min), ("chance_max", np.max)):
+        ends = {size: float(np.median(reduce(rows, 1))) for size, rows in drawn.items()}
+        found[name] = found["size"].map(ends).astype(float)
+    return found.sort_values(["mean", "cluster"], ignore_index=True)
 
 
-def extreme_clusters(
-    labels: np.ndarray, accuracy: np.ndarray, among: np.ndarray, share: float = 0.1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the clusters, of those `among`, that hold one of the worst and of the best.
+def summary(
+    targets: Mapping[str, np.ndarray], clusters: pd.DataFrame, p: OutputFeatures
+) -> dict[str, Any]:
+    """Numbers beside Figures 2 to 4.
 
-    Parameters
-    ----------
-    labels, accuracy
-        (N,) cluster numbers and test accuracies.
-    among
-        Numbers of the clusters looked at.
-    share
-        Share of the networks that count as worst and as best, at least one network each.
+    Returns
+    -------
+    dict
+        `networks`, `images`, `features`: shape of the targets; `shares` from `variance_shares`;
+        `agreement` and `agreement_measured` from `accuracy_agreement`; `worst`, `best` and `mixed`:
+        how many of the clusters of at least `p.min_cluster` networks hold one of the worst tenth of
+        the networks, of the best, and of both.
     """
-    count = max(1, round(share * len(accuracy)))
-    order = np.argsort(accuracy, kind="stable")
-    worst, best = labels[order[:count]], labels[order[-count:]]
-    return np.intersect1d(worst, among), np.intersect1d(best, among)
+    outputs, labels = targets["train_validation"], clusters["cluster"].to_numpy()
+    count = max(1, round(EXTREME * len(clusters)))
+    order = clusters["accuracy"].argsort(kind="stable").to_numpy()
+    shown = {number for number, size in enumerate(np.bincount(labels)) if size >= p.min_cluster}
+    worst, best = (shown & set(labels[rows].tolist()) for rows in (order[:count], order[-count:]))
+    return {
+        **dict(zip(("networks", "images", "features"), outputs.shape, strict=True)),
+        "shares": variance_shares(outputs),
+        "agreement": accuracy_agreement(labels, clusters["accuracy"].to_numpy(), p.seed),
+        "agreement_measured": accuracy_agreement(labels, clusters["measured"].to_numpy(), p.seed),
+        "worst": len(worst),
+        "best": len(best),
+        "mixed": len(worst & best),
+    }
 
 
 def accuracy_agreement(labels: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Say whether networks of one cluster are nearer in accuracy than chance would make them.
 
-    Returns
-    -------
-    dict
-        `explained`: share of the variance of accuracy that lies between clusters (eta squared);
-        `chance`: its mean when the same cluster sizes are filled with networks at random;
-        `p_value`: (k + 1) / 1,001, where k of 1,000 such fillings explain as much. NaN if all
-        accuracies are equal.
+    `explained`: share of the variance of accuracy that lies between clusters (eta squared);
+    `chance`: its mean when the same cluster sizes are filled with networks at random; `p_value`:
+    (k + 1) / 1,001, where k of 1,000 such fillings explain as much. NaN if all accuracies are
+    equal.
     """
     rng = np.random.default_rng(seed)
-    accuracy = np.asarray(accuracy, np.float64)
-    numbers, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    centred = accuracy - accuracy.mean()
+    _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    centred = np.asarray(accuracy, np.float64) - np.mean(accuracy, dtype=np.float64)
     whole = float((centred**2).sum())
     if whole == 0:
-        return {"explained": float("nan"), "chance": float("nan"), "p_value": float("nan")}
+        return dict.fromkeys(("explained", "chance", "p_value"), float("nan"))
 
     def explained(values: np.ndarray) -> float:
-        sums = np.bincount(inverse, values, minlength=len(numbers))
-        return float((sums**2 / sizes).sum() / whole)
+        return float((np.bincount(inverse, values) ** 2 / sizes).sum() / whole)
 
     here = explained(centred)
-    shuffled = np.array([explained(rng.permutation(centred)) for _ in range(1000)])
+    shuffled = np.array([explained(rng.permutation(centred)) for _ in range(SHUFFLES)])
     return {
         "explained": here,
         "chance": float(shuffled.mean()),
-        "p_value": float((np.sum(shuffled >= here - ROUNDING) + 1) / (len(shuffled) + 1)),
+        "p_value": float((np.sum(shuffled >= here - ROUNDING) + 1) / (SHUFFLES + 1)),
     }

@@ -1,0 +1,224 @@
+"""The parameters of every notebook, one pydantic model each.
+
+Their names, types and defaults are those of the cell tagged `parameters` of the notebook. A
+parameter that names a file or folder is relative to the folder in which the run is started.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+SEEDS = 2**32  # as many as NumPy's generators take
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # `~` is the home folder
+
+
+class Parameters(BaseModel):
+    """What every notebook has. Types are strict: text is no number, a fraction no integer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    run: str = Field(
+        "digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the folder in runs/"
+    )
+
+    NAMES_DATA: ClassVar[tuple[str, ...]] = ()  # parameters that name files or folders
+
+    def data(self) -> dict[str, Path]:
+        """Files and folders by the parameter that names them; embedded data have no file."""
+        named = {name: getattr(self, name) for name in self.NAMES_DATA}
+        return {name: Path(value) for name, value in named.items() if value not in ("", "digits")}
+
+
+class SearchSpace(Parameters):
+    """01: the cells, the table, the split (paper: Fig. 9, appendix C)."""
+
+    NAMES_DATA = ("table",)
+
+    table: PathText = Field(
+        "digits", min_length=1, description="digits, or the path of a .parquet or .csv table"
+    )
+    dataset: str = Field(
+        "", description="whose accuracies, if the table has those of several data sets"
+    )
+    seed: Seed = Field(1, description="seed of the split")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of the cells in the validation part"
+    )
+    labeled_train: int = Field(160, ge=2, description="labeled cells of the train part")
+    labeled_validation: int = Field(30, ge=2, description="labeled cells of the validation part")
+
+
+class Pretraining(Parameters):
+    """02: the labeled networks, trained on the images (paper: Table 1)."""
+
+    NAMES_DATA = ("images_path",)
+
+    seed: Seed = Field(1, description="seed of initial weights, order of batches, test images")
+    train_networks: int = Field(
+        0, ge=0, description="labeled train cells whose networks are trained; 0: all"
+    )
+    validation_networks: int = Field(
+        0, ge=0, description="labeled validation cells whose networks are trained; 0: all"
+    )
+    images: Literal["digits", "cifar10", "folder"] = Field("digits", description="source of images")
+    images_path: PathText = Field(
+        "", description="folder or ZIP file of the images; unused for digits"
+    )
+    validation_images: int = Field(297, ge=1, description="train images held out for the IO data")
+    train_images: int = Field(0, ge=0, description="images trained on; 0 takes all others")
+    test_images: int = Field(200, ge=0, description="random test images for the IO data; 0: all")
+    channels: int = Field(8, ge=1, description="channels of the stem")
+    stacks: int = Field(3, ge=1, description="stacks of cells; between two the image is halved")
+    cells_per_stack: int = Field(1, ge=1, description="cells in a stack")
+    epochs: int = Field(6, ge=1, description="passes over the train images")
+    batch_size: int = Field(128, ge=2, description="images in a batch")
+    learning_rate: float = Field(0.1, gt=0, description="of SGD at the start, falling to 0")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="of SGD")
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    augment: bool = Field(False, description="random crop and flip, for colour images")
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+
+class IODataset(Parameters):
+    """03: outputs of the trained networks (paper: Table 2)."""
+
+    validation_images: int = Field(
+        100, ge=0, description="first validation images used as inputs; 0 takes all"
+    )
+    test_images: int = Field(0, ge=0, description="first test images kept; 0 takes all")
+    top_k: int = Field(10, ge=1, description="contributions kept, largest weight first")
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="share of train networks for validation on unseen images"
+    )
+    batch_size: int = Field(512, ge=1, description="images in a batch")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+
+class OutputFeatures(Parameters):
+    """04: what the outputs look like (paper: Figs. 2 to 4)."""
+
+    seed: Seed = Field(1, description="seed of the shuffled clusters")
+    image: int = Field(0, ge=0, description="which image of the IO dataset Fig. 3 shows")
+    threshold: float = Field(
+        0.0,
+        ge=0,
+        description="squared distance at which clusters are not joined (paper: 0.4); 0: the rule",
+    )
+    threshold_quantile: float = Field(
+        0.25, gt=0, lt=1, description="the rule: quantile of all pairwise distances"
+    )
+    min_cluster: int = Field(3, ge=1, description="networks in the smallest cluster shown")
+
+
+class EmbeddingTraining(Parameters):
+    """05: arch2vec, the IO model and the Accuracy model (paper: Table 3)."""
+
+    seeds: list[int] = Field([1, 2, 3], min_length=1, description="one training of all models each")
+    epochs: int = Field(10, ge=1, description="passes over the data")
+    original_epochs: int = Field(
+        50, ge=1, description="passes of arch2vec original over the train cells (paper: 8)"
+    )
+    batch_size: int = Field(32, ge=2, description="pairs or cells in a batch")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    labeled_run: int = Field(
+        0, ge=0, description="labeled batches in a row (paper: 300); 0: the paper's share of all"
+    )
+    unlabeled_run: int = Field(
+        0, ge=0, description="unlabeled batches in a row (paper: 206); 0: the paper's share of all"
+    )
+    labeled_weight: float = Field(1.0, ge=0, description="weight of the loss on labels")
+    hidden: int = Field(64, ge=1, description="width of the GIN layers (paper: 128)")
+    latent: int = Field(16, ge=2, description="latent width of a vertex")
+    layers: int = Field(4, ge=1, description="GIN layers")
+    decoder_dropout: float = Field(0.3, ge=0, lt=1, description="on Z in the decoder")
+    activation: Literal["sigmoid", "softmax"] = Field(
+        "sigmoid", description="of the decoded operations"
+    )
+    embedding: int = Field(16, ge=2, description="width of the flatten embedding")
+    image_channels: int = Field(8, ge=1, description="first width of the image tower (paper: 128)")
+    image_steps: int = Field(2, ge=0, le=8, description="times the image tower doubles its width")
+    head_hidden: int = Field(128, ge=1, description="width of the IO model's head (paper: 512)")
+    head_dropout: float = Field(0.5, ge=0, lt=1, description="in the IO model's head")
+    accuracy_hidden: int = Field(512, ge=1, description="width of the Accuracy model's head")
+    validity_samples: int = Field(
+        1000, ge=1, description="cells drawn after each epoch (paper: 10,000)"
+    )
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= SEEDS:
+            raise ValueError("give distinct seeds that are not negative and below 2**32")
+        return seeds
+
+
+class Reinforce(Parameters):
+    """06: search in the embedding space (paper: Figs 5 and 6, appendix G)."""
+
+    seed: Seed = Field(1, description="seed of the runs and of the bootstrap")
+    runs: int = Field(100, ge=1, description="runs of every search")
+    cost: Literal["time", "evaluations"] = Field(
+        "time", description="what a search pays for a cell: its training time, or 1 each"
+    )
+    budget: float = Field(
+        0.0,
+        ge=0,
+        description="simulated time of a run, in the unit of the table; 0: 300 average trainings",
+    )
+    label_cost: float = Field(
+        1.0,
+        ge=0,
+        description="time of a labeled network, as a share of its training in the table "
+        "(paper: 12 of 108 epochs)",
+    )
+    baseline: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="accuracy subtracted from the reward, 0 to 1; 0 takes the best one, cut",
+    )
+    episode: int = Field(16, ge=1, description="steps between two updates of the policy")
+    hidden: int = Field(128, ge=1, description="width of the policy's LSTM cell")
+    learning_rate: float = Field(0.01, gt=0, description="of Adam")
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+
+
+class PerformancePrediction(Parameters):
+    """07: accuracy predicted from the embeddings (paper: Tables 6 and 7)."""
+
+    sizes: list[int] = Field(
+        [0, 400, 1000], min_length=1, description="cells fitted on; 0: the labeled train networks"
+    )
+    seeds: int = Field(10, ge=1, description="regressor seeds for the first training")
+    other_seeds: int = Field(3, ge=1, description="regressor seeds for each further training")
+    accuracy_threshold: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="accuracy above which cells are scored (paper: 0.8); 0: the rule",
+    )
+    excluded_share: float = Field(
+        0.019, ge=0, lt=1, description="the rule: share of cells at or below the threshold"
+    )
+    trees: int = Field(200, ge=1, description="trees of the random forest")
+    max_features: int = Field(4, ge=1, description="inputs tried per split")
+    reference_features: float = Field(
+        0.33, gt=0, le=1, description="share of inputs tried per split in the reference rows"
+    )
+    gaussian_cells: int = Field(250, ge=2, description="random cells for the Gaussian process")
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+
+    @field_validator("sizes")
+    @classmethod
+    def _large_enough(cls, sizes: list[int]) -> list[int]:
+        if wrong := [size for size in sizes if size < 2 and size != 0]:
+            raise ValueError(f"a sample of {wrong[0]} cells is too small; give at least 2, or 0")
+        return sizes

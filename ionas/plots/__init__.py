@@ -1,0 +1,22 @@
+"""The book's one visual language: how cells, charts and tables of results look."""
+# ruff: noqa: F401
+
+from ionas.plots.cell import cell_gallery
+from ionas.plots.figures import (
+    accuracy_by_counts,
+    accuracy_distribution,
+    agreement,
+    clusters,
+    distance_histogram,
+    embedding_maps,
+    feature_heatmaps,
+    image_row,
+    labeled_losses,
+    noise_and_signal,
+    ordered_contributions,
+    prediction_scores,
+    sample_effects,
+    search_curves,
+)
+from ionas.plots.style import MODEL_LABELS, STYLES, Chart, show, use_style
+from ionas.plots.tables import interval, interval_table, score_table

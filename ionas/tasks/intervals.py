@@ -1,0 +1,137 @@
+"""How sure a number is, and whether a claim holds: the one set of rules of the study.
+
+Trainings are few, so intervals over them are by Student's t, and embeddings are compared by their
+differences within one training: what makes a training good or bad for all of them cancels. Runs of
+a search are many, so intervals over them are by bootstrap. All intervals are of 95 %.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+LEVEL = 0.95
+CLAIMS = ("greater", "less", "same")
+WORDS = {True: "yes", False: "no", None: "undecided"}
+
+
+def over_seeds(table: pd.DataFrame, by: list[str], value: str = "value") -> pd.DataFrame:
+    """Mean over seeds with its interval by Student's t, in groups.
+
+    The half-width is 12.7 standard errors for two seeds, 4.30 for three, 1.96 for many. Returns the
+    columns `by`, and `mean`, `std`, `seeds` (how many values are not NaN), `low`, `high`; with one
+    seed `std`, `low` and `high` are NaN.
+    """
+    from scipy.stats import t
+
+    groups = table.groupby(by, sort=False, dropna=False)[value]
+    result = groups.agg(mean="mean", std="std", seeds="count").reset_index()
+    factor = t.ppf((1 + LEVEL) / 2, (result["seeds"] - 1).clip(lower=1))
+    half = factor * result["std"] / np.sqrt(result["seeds"].clip(lower=1))
+    return result.assign(low=result["mean"] - half, high=result["mean"] + half)
+
+
+def paired_differences(
+    values: pd.DataFrame, reference: str, pair: list[str], value: str = "value"
+) -> pd.DataFrame:
+    """Values of each embedding minus those of the reference with which it agrees in `pair`.
+
+    A row whose column of the pair is missing (NA) belongs to every training: the plain encoding of
+    a cell is not trained. Returns `embedding`, the columns `pair`, and `value`, the difference,
+    where both have a value.
+    """
+    base = values.loc[values["embedding"] == reference, [*pair, value]]
+    tables = []
+    for name, rows in values.groupby("embedding", sort=False):
+        if name == reference:
+            continue
+        on = [key for key in pair if rows[key].notna().all() and base[key].notna().all()]
+        how: Literal["inner", "cross"] = "inner" if on else "cross"
+        both = rows[["embedding", *pair, value]].merge(base, how, on or None, suffixes=("", "_of"))
+        for key in set(pair) - set(on):
+            both[key] = both[key].fillna(both[f"{key}_of"])
+        tables.append(both.assign(value=both[value] - both[f"{value}_of"]))
+    found = pd.concat(tables)[["embedding", *pair, "value"]]
+    return found.dropna(subset="value").reset_index(drop=True)
+
+
+def bootstrap(
+    runs: Sequence[np.ndarray], seed: int = 0, draws: int = 1000
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over trainings and runs with its interval by bootstrap.
+
+    Takes (R, T) values of the R runs of each training at T times. Trainings are drawn with
+    replacement, and runs within each drawn training. Returns mean, low and high, (T,) each; the
+    interval is NaN where there is only one value.
+    """
+    mean = np.mean([values.mean(0) for values in runs], axis=0)
+    if sum(map(len, runs)) < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), draws)  # (draws, S)
+    means = np.zeros((draws, len(mean)))
+    for times, values in zip(drawn.T, runs, strict=True):
+        count = len(values)  # of the runs, drawn anew each time that their training is
+        weights = rng.multinomial(times * count, np.full(count, 1 / count))  # (draws, R)
+        means += weights @ values / (count * len(runs))
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return mean, low, high
+
+
+def holds(claim: str, low: float, high: float, margin: float) -> bool | None:
+    """Whether the interval of a difference bears a claim out; None if that is undecided.
+
+    `greater`: it does if the interval lies above 0, and does not if it lies below `margin`, the
+    smallest difference that matters. `less`: the same with signs reversed. `same`: it does if the
+    interval lies within -`margin` to `margin`, and does not if it lies outside. Ends that are NaN
+    leave every claim undecided.
+    """
+    if claim not in CLAIMS:
+        raise ValueError(f"claim is {claim!r}; choose one of {', '.join(CLAIMS)}")
+    if claim == "less":
+        low, high = -high, -low
+    if np.isnan(low) or np.isnan(high):
+        return None
+    if claim == "same":
+        if -margin <= low and high <= margin:
+            return True
+        return False if low > margin or high < -margin else None
+    if low > 0:
+        return True
+    return False if high < margin else None
+
+
+def all_hold(parts: Iterable[bool | None]) -> bool | None:
+    """Whether all parts of a claim hold: no if one does not, else undecided if one is."""
+    found = set(parts) or {None}
+    return next(word for word in (False, None, True) if word in found)
+
+
+def judge(differences: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Whether claims hold, by differences over trainings.
+
+    Takes columns `finding`, `part`, `claim`, `value`, a row for each training. Returns a row per
+    part with the columns of `over_seeds` and `holds`.
+    """
+    found = over_seeds(differences, ["finding", "part", "claim"])
+    ends = zip(found["claim"], found["low"], found["high"], strict=True)
+    words = [holds(claim, low, high, margin) for claim, low, high in ends]
+    return found.assign(holds=pd.Series(words, dtype=object))
+
+
+def told(
+    judged: pd.DataFrame, finding: str, labels: Mapping[str, str], digits: int = 3
+) -> tuple[bool | None, str]:
+    """Whether a finding of `judge` holds in all its parts, and by which numbers, in words.
+
+    Labels fill in the names of embeddings that stand in braces in the names of parts.
+    """
+    rows = judged[judged["finding"] == finding]
+    texts = []
+    for row in rows.itertuples():
+        text = f"{row.part.format_map(labels)} {row.mean:+.{digits}f}"
+        if np.isfinite(row.low):
+            text += f" ({row.low:+.{digits}f} to {row.high:+.{digits}f})"
+        texts.append(f"{text}, {row.claim}: {WORDS[row.holds]}")
+    return all_hold(rows["holds"]), "; ".join(texts) + "."
