@@ -3,6 +3,7 @@
 # Variables are given on the command line; the environment of the user changes nothing.
 PROFILE := digits
 RUN :=
+PUBLISHED := $(patsubst %/publication.json,%,$(sort $(wildcard results/*/publication.json)))
 IS_FIT := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" $(IS_FIT) && echo "$$p" && break; done)
@@ -23,11 +24,11 @@ SAME_BITS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONHA
 .NOTPARALLEL:
 
 help:
-	@echo 'make book    run the study (what has changed of it) and build the book'
+	@echo 'make book    run the study (what has changed of it), build the book of it and of results/'
 	@echo 'make test    lint, types, tests, a tiny study from end to end, its book'
 	@echo 'make clean   remove the built book and caches; make clean-all: .venv and runs, too'
 	@echo 'make book PROFILE=tiny   the same book from a study of one minute'
-	@echo 'make book RUN=results/laptop   the book of what was published there; runs nothing'
+	@echo 'make book RUN="results/laptop digits"   the book of these, as they are; runs nothing'
 	@echo 'make book PYTHON=/path/to/python3.12   with that Python (3.11, 3.12 or 3.13)'
 
 setup: $(INSTALLED)
@@ -45,16 +46,17 @@ $(INSTALLED): requirements.lock pyproject.toml
 		--no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
-# With RUN nothing is run: the book of a run, or of a publication, as it is.
+# The published runs come first in the book. With RUN nothing is run: the book of these runs and
+# publications, as they are.
 book: setup
 ifneq ($(RUN),)
 	$(SAY) 'building the book of $(RUN)'
-	@$(BIN)/ionas book "$(RUN)"
+	@$(BIN)/ionas book $(RUN)
 else
 	$(SAY) 'running the study: only notebooks of which an input has changed'
 	@$(BIN)/ionas run --profile $(PROFILE)
 	$(SAY) 'building the book'
-	@$(BIN)/ionas book $(notdir $(basename $(PROFILE)))
+	@$(BIN)/ionas book $(strip $(PUBLISHED) $(notdir $(basename $(PROFILE))))
 endif
 
 test: setup lint tiny unit

@@ -64,6 +64,10 @@ Scheduler = Annotated[
     str, option(metavar="ADDRESS", envvar="IONAS_SCHEDULER", help="Of the Dask scheduler.")
 ]
 Run = Annotated[str, argument(help="Folder in runs/, or a publication, say results/laptop.")]
+Runs = Annotated[
+    list[str] | None,
+    argument(metavar="[RUN]...", help="As of status, by default digits; the first leads."),
+]
 Parquet = Annotated[Path, argument(help="Parquet file to write.")]
 
 
@@ -164,13 +168,26 @@ def publish(
 
 @app.command()
 def book(
-    run: Run = "digits",
+    runs: Runs = None,
     out: Annotated[Path | None, option(help="Where _build is made, if not at the sources.")] = None,
 ) -> None:
-    """Build the book from a run."""
+    """Build one book of one or more runs."""
     from ionas.book import html as builder
 
-    typer.echo(f"open in a browser: {builder.build(run, out.absolute() if out else None)}")
+    index = builder.build(runs or ["digits"], out.absolute() if out else None)
+    typer.echo(f"open in a browser: {index}")
+
+
+@app.command()
+def answer(runs: Runs = None) -> None:
+    """Renew the opening of README.md: the answer of the book of these runs."""
+    from ionas.book import answer as writer
+    from ionas.book import html as builder
+    from ionas.book.folders import find_run, project_root
+
+    folders = [find_run(run) for run in runs or ["digits"]]
+    found = builder.read_runs(folders, project_root() / "_build")
+    typer.echo(f"renewed: {_shown(writer.write_readme(found))}")
 
 
 @benchmark_app.command("build")

@@ -1,7 +1,8 @@
 """Images of one's own: a folder or ZIP file with `train/CLASS/` and `test/CLASS/`.
 
-What cannot be read as it is meant is refused by name: more than 8 bits per colour, several frames,
-damaged files, classes that are in one part only. Files that are no images are left out, and named.
+Images whose meaning is not certain are refused by name: those of more than 8 bits per colour, of
+several frames, damaged ones, and classes that are in one part only. Files that are not images are
+left out, and named.
 """
 
 import io
@@ -22,9 +23,10 @@ SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
     *(".pbm", ".pgm", ".ppm", ".pnm"),
 }
-UNWRITABLE = ("Cc", "Cs")  # control characters, and what is no UTF-8
+UNWRITABLE = ("Cc", "Cs")  # Unicode categories: control characters, and what is not UTF-8
 LARGEST = 1 << 24  # pixels of one image
-File = tuple[str, Callable[[], bytes]]  # its name, and what gives its content
+ENCRYPTED = 1  # flag of a member of a ZIP file
+File = tuple[str, Callable[[], bytes]]  # its name, and a function that returns its content
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,11 @@ class ImageFolder:
     others: list[str]
 
     def read(self, files: list[File]) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (N, 3, H, W) uint8 and labels (N,) of files; raises ValueError."""
+        """Read pixels (N, 3, H, W) uint8 and labels (N,); ValueError if a file does not fit."""
         pixels = np.empty((len(files), *decode(*files[0]).shape), np.uint8)
         for row, (name, content) in zip(pixels, files, strict=True):
             image = decode(name, content)
-            if image.shape != row.shape:
-                sizes = ["x".join(map(str, shape[:0:-1])) for shape in (image.shape, row.shape)]
-                raise _wrong(
-                    f"{name} is {sizes[0]} pixels, others {sizes[1]}; resize them to one size"
-                )
+            _check_size(name, image.shape[:0:-1], row.shape[:0:-1])
             row[:] = image
         return pixels, np.array([self.classes.index(name.split("/")[1]) for name, _ in files])
 
@@ -53,12 +51,9 @@ class ImageFolder:
 def find(path: Path) -> ImageFolder:
     """Find the images of a folder or ZIP file; `train` and `test` may be within a folder there.
 
-    Raises
-    ------
-    ValueError
-        If they are not in one place, or have not the same classes, at least two.
+    Raises ValueError unless both are in one place and have the same classes, at least two.
     """
-    # Systems write the same name in different code points; the order of images hangs on names.
+    # Systems write the same name in different code points; the order of images depends on names.
     found = [(normalize("NFC", name), content) for name, content in _contents(path)]
     pieces = sorted({piece for name, _ in found for piece in name.split("/")})
     if bad := [ascii(piece) for piece in pieces if any(category(c) in UNWRITABLE for c in piece)]:
@@ -84,22 +79,33 @@ def find(path: Path) -> ImageFolder:
     return ImageFolder(tuple(sorted(classes["train"])), parts["train"], parts["test"], others)
 
 
-def look(path: Path) -> None:
-    """Raise ValueError unless the files are in order and the first image of each class is one."""
+def look(path: Path) -> tuple[int, int, int]:
+    """Return the pixels of the shorter side and the numbers of train and test images.
+
+    Every image is decoded, in about the time that loading them takes. Raises ValueError unless all
+    names are in order, all files are images of one size, and the train images are not all the same.
+    """
     folder = find(path)
-    files = folder.train + folder.test
-    for file in {file[0].rsplit("/", 1)[0]: file for file in reversed(files)}.values():
-        decode(*file)
+    first = decode(*folder.train[0])
+    constant = True
+    for part, files in (("train", folder.train), ("test", folder.test)):
+        for file in files:
+            image = decode(*file)
+            _check_size(file[0], image.shape[:0:-1], first.shape[:0:-1])
+            constant &= part == "test" or np.array_equal(image, first)
+    if constant:
+        raise _wrong(f"all train images of {path} are the same; check the files")
     if folder.others:
         warnings.warn(
-            f"images 'folder': {_listed(folder.others)} in {path} are left out: they are no PNG, "
+            f"images 'folder': {_listed(folder.others)} in {path} are left out: they are not PNG, "
             "JPEG, GIF, BMP, WebP, TIFF or PNM files within train/CLASS/ or test/CLASS/",
             stacklevel=3,
         )
+    return min(first.shape[1:]), len(folder.train), len(folder.test)
 
 
 def decode(name: str, content: Callable[[], bytes]) -> np.ndarray:
-    """One image, (3, H, W) uint8; raises ValueError."""
+    """Decode one image to (3, H, W) uint8; raises ValueError if it cannot be."""
     try:
         with Image.open(io.BytesIO(content())) as image:
             if image.width * image.height > LARGEST:
@@ -116,13 +122,21 @@ def decode(name: str, content: Callable[[], bytes]) -> np.ndarray:
         raise _wrong(f"{name} cannot be read as an image ({why}); {mend}") from error
 
 
+def _check_size(name: str, size: tuple[int, ...], usual: tuple[int, ...]) -> None:
+    if size != usual:
+        given, others = ("x".join(map(str, pixels)) for pixels in (size, usual))
+        raise _wrong(f"{name} is {given} pixels, others {others}; resize them to one size")
+
+
 def _contents(path: Path) -> Iterable[File]:
     if path.is_dir():
         return [(name, file.read_bytes) for name, file in files_of(path).items()]
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise _wrong(f"{path} is no ZIP file that can be read ({error})") from error
+        raise _wrong(f"{path} cannot be read as a ZIP file ({error})") from error
+    if any(member.flag_bits & ENCRYPTED for member in archive.infolist()):
+        raise _wrong(f"{path} is protected by a password; give the folder that it unpacks to")
     members = {
         member.filename.replace("\\", "/").removeprefix("./"): partial(archive.read, member)
         for member in archive.infolist()
@@ -133,7 +147,7 @@ def _contents(path: Path) -> Iterable[File]:
 
 
 def _root(path: Path, files: list[list[str]]) -> str:
-    """Where both `train` and `test` are: "", or the folders around them and a slash."""
+    """Folder that holds both `train` and `test`, with a slash at its end; "" at the top."""
     places: dict[str, set[str]] = {"train": set(), "test": set()}
     for *folders, _ in files:
         for depth, name in enumerate(folders):
@@ -144,10 +158,10 @@ def _root(path: Path, files: list[list[str]]) -> str:
         return ""
     if len(roots) == 1:
         return roots.pop()
-    seen = sorted(roots or {file[0] for file in files if len(file) > 1})
+    seen = sorted(roots or {file[0] for file in files})
     raise _wrong(
         f"{path} needs images of at least two classes in train/CLASS/ and test/CLASS/, in one "
-        f"place; it has {_listed(seen) or 'no folders'}"
+        f"place; it has {_listed(seen) or 'nothing'}"
     )
 
 

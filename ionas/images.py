@@ -19,6 +19,8 @@ from torch import Tensor
 from ionas import image_folder
 
 SOURCES = ("digits", "cifar10", "folder")
+SIZES = {"digits": (8, 1297, 500), "cifar10": (32, 50_000, 10_000)}  # as `check_source` gives them
+WHITE = np.float32(255)  # of 8-bit images; single precision halves the memory of a division
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2023, 0.1994, 0.2010)
 
@@ -43,7 +45,7 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The three parts of a data set, with the mean and standard deviation they were scaled by."""
+    """The three parts of a data set, and the mean and standard deviation by which it is scaled."""
 
     name: str
     train: Images
@@ -60,7 +62,7 @@ class ImageSet:
 
     @property
     def black(self) -> Tensor:
-        """(C,) the value that a black pixel is scaled to."""
+        """Value of a black pixel after scaling, (C,)."""
         return -torch.tensor(self.mean) / torch.tensor(self.std)
 
 
@@ -73,24 +75,18 @@ def load_images(
 ) -> ImageSet:
     """Load a data set and hold out random images of its train part for validation (METHOD 3).
 
+    `digits` are the 1,797 8x8 digits of scikit-learn, of which 500 are the test part; `cifar10` are
+    the files that torchvision keeps under `path`; `folder` is a folder or a ZIP file at `path`, see
+    `ionas.image_folder`, whose images become RGB of 8 bits. CIFAR-10 is scaled by its published
+    mean and standard deviation, the others by those of their train part.
+
     The train part is put into a random order that is the same for every size; its last
-    `validation_size` images are held out, and the first `train_size` kept (0: all others). If the
-    networks are trained on `augmented` images, the held-out ones are augmented, too, as the authors
-    do: once, and the same for every network.
+    `validation_size` images are held out, and the first `train_size` are kept (0: all others). If
+    the networks are trained on `augmented` images, the held-out ones are augmented as well, as the
+    authors do: once, and in the same way for every network.
 
-    Parameters
-    ----------
-    source
-        `digits`: the 1,797 8x8 digits of scikit-learn, of which 500 are the test part.
-        `cifar10`: the files that torchvision keeps under `path`, scaled by the published mean and
-        standard deviation of CIFAR-10.
-        `folder`: `path`, a folder or a ZIP file, see `ionas.image_folder`. Images are made RGB of
-        8 bits, and scaled by the mean and standard deviation of the train part.
-
-    Raises
-    ------
-    ValueError
-        If the source is unknown, a file unreadable, the train part too small, or all the same.
+    Raises ValueError if the source is unknown, a file cannot be read, the train part is too small,
+    or all its images are the same.
     """
     _check_place(source, path)
 
@@ -105,27 +101,28 @@ def load_images(
         return np.r_[: train_size or end, end:count]
 
     load = {"digits": _digits, "cifar10": _cifar10, "folder": _folder}[source]
-    pixels, labels, test_pixels, test_labels, classes = load(Path(path), chosen)
+    pixels, labels, test_pixels, test_labels, classes, white = load(Path(path), chosen)
     train, held_out = slice(-validation_size), slice(-validation_size, None)
     if all(np.array_equal(image, pixels[0]) for image in pixels[train]):
         raise ValueError(f"images {source!r}: all train images are the same; check the files")
-    published = (CIFAR10_MEAN, CIFAR10_STD)
-    mean, std = published if source == "cifar10" else _moments(pixels[train])
+    mean: tuple[float, ...] = CIFAR10_MEAN
+    std: tuple[float, ...] = CIFAR10_STD
+    if source != "cifar10":
+        colours = [pixels[train][:, channel] for channel in range(pixels.shape[1])]
+        mean = tuple(float(values.mean() / white) for values in colours)
+        std = tuple(float(values.std() / white) or 1.0 for values in colours)
 
     def part(values: np.ndarray, targets: np.ndarray) -> Images:
         scaled = np.empty(values.shape, np.float32)
-        for start in range(0, len(values), 1024):  # a piece at a time saves memory
-            piece = values[start : start + 1024]
-            piece = piece / np.float32(255) if piece.dtype == np.uint8 else piece
-            piece = (piece - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
-            scaled[start : start + 1024] = piece
+        center, spread = (np.array(moments)[:, None, None] for moments in (mean, std))
+        for row, image in zip(scaled, values, strict=True):  # one at a time saves memory
+            row[:] = (image / white - center) / spread
         return Images(torch.from_numpy(scaled), torch.from_numpy(targets.astype(np.int64)))
 
-    validation = part(pixels[held_out], labels[held_out])
     loaded = ImageSet(
         name=source if source != "folder" else Path(path).stem,
         train=part(pixels[train], labels[train]),
-        validation=validation,
+        validation=part(pixels[held_out], labels[held_out]),
         test=part(test_pixels, test_labels),
         classes=classes,
         mean=mean,
@@ -133,18 +130,18 @@ def load_images(
     )
     if not augmented:
         return loaded
-    once = augment(validation.pixels, torch.Generator().manual_seed(0), loaded.black)
-    return replace(loaded, validation=Images(once, validation.labels))
+    once = augment(loaded.validation.pixels, torch.Generator().manual_seed(0), loaded.black)
+    return replace(loaded, validation=Images(once, loaded.validation.labels))
 
 
-def check_source(source: str, path: str | Path = "") -> None:
-    """Raise a ValueError that says what is wrong with a source, without loading it.
+def check_source(source: str, path: str | Path = "") -> tuple[int, int, int]:
+    """Check a source without loading it; raises ValueError, saying what is wrong with it.
 
-    Files of a folder that are no images are named in a warning.
+    Returns the pixels of the shorter side and the numbers of train and test images. A warning
+    names the files of a folder that are not images.
     """
     _check_place(source, path)
-    if source == "folder":
-        image_folder.look(Path(path))
+    return SIZES[source] if source in SIZES else image_folder.look(Path(path))
 
 
 def _check_place(source: str, path: str | Path) -> None:
@@ -153,7 +150,9 @@ def _check_place(source: str, path: str | Path) -> None:
     folder = Path(path)
     archive = source == "folder" and folder.is_file()
     if archive and not zipfile.is_zipfile(folder):
-        raise ValueError(f"images 'folder': {path} is no ZIP file, or only the beginning of one")
+        raise ValueError(
+            f"images 'folder': {path} is not a complete ZIP file; unpack other archives"
+        )
     if source == "digits" or archive:
         return
     if not str(path) or not folder.is_dir():
@@ -184,7 +183,7 @@ def write_images(images: ImageSet, path: Path) -> str:
 
 
 def read_images(path: Path) -> ImageSet:
-    """Read what `write_images` wrote; processes of one machine share the memory of the pixels."""
+    """Read what `write_images` wrote; processes of one machine share its memory."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["ionas"])
         train, validation, test = (
@@ -196,10 +195,10 @@ def read_images(path: Path) -> ImageSet:
 
 
 def augment(pixels: Tensor, generator: torch.Generator, black: Tensor, padding: int = 4) -> Tensor:
-    """Crop each image at random from itself in a black frame, and flip half of them (Table 1).
+    """Surround each image by a black frame, crop it at random, and flip half of them (Table 1).
 
-    (B, C, H, W) gives (B, C, H, W). The frame is `padding` pixels wide and has the value `black`
-    (C,), since the authors pad before they normalise; `generator` lives on the CPU.
+    Takes and returns (B, C, H, W). The frame is `padding` pixels wide and has the value `black`,
+    (C,), because the authors pad before they normalise. The `generator` is on the CPU.
     """
     count, _, height, width = pixels.shape
     rows = torch.randint(2 * padding + 1, (count, 1), generator=generator) + torch.arange(height)
@@ -213,8 +212,8 @@ def augment(pixels: Tensor, generator: torch.Generator, black: Tensor, padding: 
     return crops.permute(0, 3, 1, 2)
 
 
-# Train pixels and labels, test pixels and labels, classes; uint8 pixels are 255 times fractions.
-_Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
+# Train pixels and labels, test pixels and labels, classes, and the value of a white pixel.
+_Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...], float | np.float32]
 _Chosen = Callable[[int], np.ndarray]
 
 
@@ -224,10 +223,10 @@ def _digits(_: Path, chosen: _Chosen) -> _Parts:
 
     data = load_digits()
     train_x, test_x, train_y, test_y = train_test_split(
-        data.images[:, None] / 16, data.target, test_size=500, random_state=0, stratify=data.target
+        data.images[:, None], data.target, test_size=500, random_state=0, stratify=data.target
     )
     rows = chosen(len(train_y))
-    return train_x[rows], train_y[rows], test_x, test_y, tuple(map(str, data.target_names))
+    return train_x[rows], train_y[rows], test_x, test_y, tuple(map(str, data.target_names)), 16
 
 
 def _cifar10(path: Path, chosen: _Chosen) -> _Parts:
@@ -243,7 +242,7 @@ def _cifar10(path: Path, chosen: _Chosen) -> _Parts:
     rows = np.random.default_rng(0).permutation(len(train))[chosen(len(train))]
     pixels, test_pixels = (data.data.transpose(0, 3, 1, 2) for data in (train, test))
     labels, test_labels = (np.array(data.targets) for data in (train, test))
-    return pixels[rows], labels[rows], test_pixels, test_labels, tuple(train.classes)
+    return pixels[rows], labels[rows], test_pixels, test_labels, tuple(train.classes), WHITE
 
 
 def _folder(path: Path, chosen: _Chosen) -> _Parts:
@@ -255,16 +254,4 @@ def _folder(path: Path, chosen: _Chosen) -> _Parts:
     train = [train[k] for k in chosen(len(train))]
     pixels, labels = folder.read(train + test)
     end = len(train)
-    return pixels[:end], labels[:end], pixels[end:], labels[end:], folder.classes
-
-
-def _moments(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, as fractions."""
-    if pixels.dtype == np.uint8:  # sums of integers are exact, and need no copy of the pixels
-        size = pixels[:, 0].size
-        mean = pixels.sum((0, 2, 3), dtype=np.int64) / size
-        squares = np.einsum("nchw,nchw->c", pixels, pixels, dtype=np.int64) / size
-        mean, std = mean / 255, np.sqrt(np.maximum(squares - mean**2, 0)) / 255
-    else:
-        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
-    return tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std)
+    return pixels[:end], labels[:end], pixels[end:], labels[end:], folder.classes, WHITE

@@ -1,13 +1,13 @@
-"""The IO dataset: what a trained network makes of an image (paper, sections 3 and D; METHOD 3).
+"""The IO dataset: the output of trained networks on images (paper, sections 3 and D; METHOD 3).
 
-The pooled features of two networks mean the same only up to a permutation. So they are put in the
+The pooled features of two networks are comparable only up to a permutation. So they are put in the
 order of the last layer's weights for the true class, and multiplied by them: the target of a
 (network, image) pair is the list of the contributions to the true class's logit that have the
 largest weights.
 
 Functions of this module take `networks`, one row per trained network with `index` in the `table`
 of cells, `hash`, and `labeled`, its part of the split; `images` as `ionas.pretraining.io_images`
-makes them; and the `folder` in which `ionas.pretraining.train_networks` kept the networks.
+returns them; and the `folder` in which `ionas.pretraining.train_networks` kept the networks.
 """
 
 from collections.abc import Mapping
@@ -39,36 +39,17 @@ def targets(
     top_k: int = 10,
     ordered: bool = True,
 ) -> Tensor:
-    """Ordered, weighted top-k features of one network.
+    """Ordered, weighted top-k features of one network: (I, F) pooled features -> (I, top_k).
 
-    A feature 1 is appended, whose weight is the bias. Each feature is multiplied by its weight for
-    the image's true class; the products are ordered by weight, not by product, descending; the
-    first `top_k` are kept. Equal weights keep the order of the features, the bias being the last.
-    With `top_k` = F + 1 the sum of a row is the logit of the true class.
+    `weight` (C, F) and `bias` (C,) are those of the dense layer; `labels` (I,) are the true
+    classes. A feature 1 is appended, whose weight is the bias. Each feature is multiplied by its
+    weight for the image's true class; the products are ordered by weight, not by product,
+    descending; the first `top_k` are kept (paper: 10 of 513). Equal weights keep the order of the
+    features, the bias being the last. With `top_k` = F + 1 the sum of a row is the logit of the
+    true class. If not `ordered`, the network's own first `top_k` products are kept, which only
+    serves to show what the order is good for.
 
-    Parameters
-    ----------
-    features
-        (I, F) pooled features before the dense layer.
-    weight, bias
-        (C, F) and (C,) of the dense layer.
-    labels
-        (I,) true classes.
-    top_k
-        Number of contributions kept (paper: 10 of 513).
-    ordered
-        Whether to order them. If not, the network's own first `top_k` are kept: only to show what
-        the order is good for.
-
-    Returns
-    -------
-    Tensor
-        (I, top_k), of the type and on the device of `features`.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or `top_k` is not in 1 to F + 1.
+    Raises ValueError if the shapes do not fit, or `top_k` is not in 1 to F + 1.
     """
     width = weight.shape[1]
     given = [tuple(tensor.shape) for tensor in (features, weight, bias, labels)]
@@ -91,13 +72,10 @@ def targets(
 def network_targets(
     network: Network, images: Images, p: IODataset, device: str = "cpu", ordered: bool = True
 ) -> np.ndarray:
-    """`targets` (I, top_k) float32 of a network in evaluation mode on I images, not augmented.
+    """Compute `targets` of a network in evaluation mode on I images, (I, top_k) float32.
 
-    Raises
-    ------
-    ValueError
-        If one is not finite or too large for float16, in which they are kept: a millionth of their
-        variance is lost.
+    Raises ValueError if one is not finite or too large for float16, in which the targets are kept
+    (which loses a millionth of their variance).
     """
     network, images = network.to(device).eval(), images.to(device)
     size = min(p.batch_size, CPU_BATCH) if torch.device(device).type == "cpu" else p.batch_size
@@ -121,27 +99,20 @@ def io_targets(
     folder: Path,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Targets of all trained networks on the images kept for them; one network in memory at a time.
+    """Compute the targets of all trained networks, with one network in memory at a time.
 
-    Returns
-    -------
-    dict
-        (N, I, k) float16 arrays `train_validation`, `train_test`, `validation_validation`,
-        `validation_test`, named by the part of the networks and of the images.
-
-    Raises
-    ------
-    ValueError
-        If a network is missing or damaged, fewer images were kept than are wanted, or as
-        `network_targets` does.
+    Returns (N, I, k) float16 arrays `train_validation`, `train_test`, `validation_validation` and
+    `validation_test`, named by the part of the networks and of the images. Raises ValueError if a
+    network is missing or damaged, if fewer images were kept than are wanted, or if a target is not
+    finite.
     """
     shown = chosen_images(images, p)
     outputs: dict[str, list[np.ndarray]] = {}
     for index, part in zip(networks["index"], networks["labeled"], strict=True):
         network = load_network(folder, table.cells[int(index)])
         for seen, values in shown.items():
-            made = network_targets(network, values, p, device).astype(np.float16)
-            outputs.setdefault(f"{part}_{seen}", []).append(made)
+            found = network_targets(network, values, p, device).astype(np.float16)
+            outputs.setdefault(f"{part}_{seen}", []).append(found)
     return {name: np.stack(values) for name, values in outputs.items()}
 
 
@@ -153,27 +124,24 @@ def own_order_targets(
     folder: Path,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """As `train_validation` of `io_targets`, but each network's own first products, not ordered."""
+    """Compute `train_validation` of `io_targets` with each network's products in its own order."""
     shown = chosen_images(images, p)["validation"]
     rows = networks.loc[networks["labeled"] == "train", "index"]
     loaded = (load_network(folder, cell) for cell in table.cells[rows.to_numpy()])
-    made = [network_targets(network, shown, p, device, ordered=False) for network in loaded]
-    return {"train_validation": np.stack(made)}
+    found = [network_targets(network, shown, p, device, ordered=False) for network in loaded]
+    return {"train_validation": np.stack(found)}
 
 
 @torch.inference_mode()
 def worked_pair(
     networks: pd.DataFrame, table: CellTable, images: Mapping[str, np.ndarray], folder: Path
 ) -> dict[str, np.ndarray]:
-    """All contributions of the first validation image in the first train network.
+    """Compute all contributions of the first validation image in the first train network.
 
-    Returns
-    -------
-    dict
-        `label`, the true class; `logit`, the network's own for this class; and F + 1 values each
-        of `feature` (its position in the network; the bias is F), `weight`, `value`, and
-        `contribution`, their product; largest weight first. The first of these are what `targets`
-        keeps; they add up to the logit.
+    Returns `label`, the true class; `logit`, the network's own for this class; and F + 1 values
+    each of `feature` (its position in the network; the bias is F), `weight`, `value` and
+    `contribution`, their product, in descending order of weight. `targets` keeps the first
+    contributions; their sum is the logit.
     """
     index = networks.loc[networks["labeled"] == "train", "index"].iloc[0]
     network = load_network(folder, table.cells[int(index)])
@@ -194,7 +162,10 @@ def worked_pair(
 
 
 def chosen_images(images: Mapping[str, np.ndarray], p: IODataset) -> dict[str, Images]:
-    """The first images of those kept, as many as wanted (0: all), by part; else a ValueError."""
+    """Choose the first images of each part, as many as wanted (0: all).
+
+    Raises ValueError if fewer were kept.
+    """
     chosen = {}
     for part, count in (("validation", p.validation_images), ("test", p.test_images)):
         pixels, labels = (torch.as_tensor(images[f"{part}_{k}"]) for k in ("pixels", "labels"))
@@ -208,7 +179,7 @@ def chosen_images(images: Mapping[str, np.ndarray], p: IODataset) -> dict[str, I
 
 
 def sizes(networks: pd.DataFrame, images: Mapping[str, np.ndarray], p: IODataset) -> pd.DataFrame:
-    """Numbers of `networks` and of `images` by `part`; missing where a part has none of either."""
+    """Count `networks` and `images` by `part`; a number is missing where a part has none."""
     counts = {part: len(values) for part, values in chosen_images(images, p).items()}
     frame = pd.DataFrame({"networks": networks["labeled"].value_counts(), "images": counts})
     return frame.reindex(["train", "validation", "test"]).rename_axis("part").astype("Int64")
@@ -218,17 +189,9 @@ def splits(networks: pd.DataFrame, p: IODataset) -> dict[str, list[int]]:
     """Split the train networks for the unseen images: a share for validation, the rest for test.
 
     As in the authors' code, the first ones by hash are for validation (METHOD 3). The share is
-    rounded to whole networks, at least one on each side (paper: 61 of 608).
-
-    Returns
-    -------
-    dict
-        `validation_networks` and `test_networks`: ascending positions among the train networks.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two.
+    rounded to whole networks, at least one on each side (paper: 61 of 608). Returns
+    `validation_networks` and `test_networks`, ascending positions among the train networks. Raises
+    ValueError if there are fewer than two.
     """
     hashes = networks.loc[networks["labeled"] == "train", "hash"].to_numpy()
     count = len(hashes)
@@ -245,21 +208,14 @@ def splits(networks: pd.DataFrame, p: IODataset) -> dict[str, list[int]]:
 def set_table(
     targets: Mapping[str, np.ndarray], networks: pd.DataFrame, p: IODataset
 ) -> pd.DataFrame:
-    """Table 2 of the paper, and what a model must beat on each set (Fig. 10, Table 5).
+    """Make Table 2 of the paper, with the errors that a model must beat on each set (Fig. 10).
 
-    Parameters
-    ----------
-    targets
-        As `io_targets` makes them.
-
-    Returns
-    -------
-    DataFrame
-        `set`, a short name; `labeled`, `networks`, `images` as in Table 2; `network_count`,
-        `image_count` and `size`, their product. Then mean squared errors. `baseline`: of the set's
-        own mean target. `network_blind`: of the mean target of the train networks on the image,
-        NaN if the image is none of the train set. `image_blind`: of the mean target of the network
-        on the images of the train set, NaN if the network is none of it.
+    Takes the result of `io_targets`. Returns `set`, a short name; `labeled`, `networks` and
+    `images` as in Table 2; `network_count`, `image_count` and `size`, their product. Then come mean
+    squared errors of predictions that need no model: `baseline`, by the set's own mean target;
+    `network_blind`, by the mean target of the train networks on the image, NaN if the image is not
+    in the train set; `image_blind`, by the mean target of the network on the images of the train
+    set, NaN if the network is not in it.
     """
     train = targets["train_validation"]
     on_image, of_network = train.mean(0, dtype=np.float64), train.mean(1, dtype=np.float64)[:, None]

@@ -1,9 +1,10 @@
 """From a cell to the PyTorch network that its benchmark builds of it.
 
-A stem convolution, then stacks of equal cells; before every stack but the first the image is halved
-and the channels double; the mean over pixels gives the features, one dense layer the logits. So
-NAS-Bench-101 (Ying et al. 2019; METHOD 6) and NAS-Bench-201 (Dong and Yang 2020), which differ in
-the cell, in how the image is halved, and in the order of convolution, normalisation and ReLU.
+A network is a stem convolution, then stacks of equal cells. Before every stack but the first the
+image is halved and the channels double. The mean over pixels gives the features, and one dense
+layer the logits. NAS-Bench-101 (Ying et al. 2019; METHOD 6) and NAS-Bench-201 (Dong and Yang 2020)
+differ in the cell, in how the image is halved, and in the order of convolution, normalisation and
+ReLU.
 """
 
 import json
@@ -24,12 +25,12 @@ from ionas.space.cells import Cell, CellSet
 from ionas.space.nasbench101 import CONV1X1, CONV3X3, MAXPOOL3X3
 from ionas.space.nasbench201 import NASBENCH201
 
-CPU_BATCH = 64  # images whose values fit the cache of a core, where nothing is trained
+CPU_BATCH = 64  # images in a batch of evaluation: their values fit the cache of a core
 KERNELS = {CONV1X1: 1, CONV3X3: 3, "nor_conv_1x1": 1, "nor_conv_3x3": 3}
 
 
 class CellTable(Protocol):
-    """What is needed of an `ionas.benchmark.table.Table`: N cells, and (N,) values of a column."""
+    """The part of `ionas.benchmark.table.Table` that is used: N cells, (N,) values of a column."""
 
     @property
     def cells(self) -> CellSet: ...
@@ -38,10 +39,10 @@ class CellTable(Protocol):
 
 
 class Network(nn.Module):
-    """The network of a cell, for images of `in_channels` colours and a number of classes.
+    """The network of a cell, for images of `in_channels` colours in a number of `classes`.
 
-    `channels` are those of the stem and of the first stack (paper: 128; NAS-Bench-201: 16), in
-    `stacks` of `cells_per_stack` (paper: 3 and 3; NAS-Bench-201: 3 and 5).
+    The stem and the first stack have `channels` (paper: 128; NAS-Bench-201: 16). There are `stacks`
+    of `cells_per_stack` each (paper: 3 and 3; NAS-Bench-201: 3 and 5).
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Network(nn.Module):
         self.cell = cell
         self.body = nn.Sequential(*_layers(cell, in_channels, channels, stacks, cells_per_stack))
         self.classifier = nn.Linear(channels * 2 ** (stacks - 1), classes)
-        if cell.space is not NASBENCH201:  # which leaves the weights as PyTorch draws them
+        if cell.space is not NASBENCH201:  # NAS-Bench-201 keeps the initial weights of PyTorch
             self.apply(_initialise)
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -87,10 +88,10 @@ def _layers(
 
 
 class CellModule(nn.Module):
-    """One cell: every vertex adds what it is given.
+    """One cell: every vertex adds its inputs and applies its operation.
 
-    In NAS-Bench-101 the input is projected to each vertex that it feeds, other values are cut to
-    the vertex's channels, and the output concatenates what it is given. In NAS-Bench-201 all
+    In NAS-Bench-101 the input of the cell is projected to each vertex that it feeds, other values
+    are cut to the vertex's channels, and the output concatenates its inputs. In NAS-Bench-201 all
     vertices have the same channels.
     """
 
@@ -154,10 +155,11 @@ class Zero(nn.Module):
 
 
 def vertex_channels(cell: Cell, in_channels: int, out_channels: int) -> list[int]:
-    """Channels of every vertex of a cell; a ValueError if there are fewer than share the output's.
+    """Divide the channels of a cell among its vertices (METHOD 6).
 
-    The output's channels are divided among the inner vertices that feed it, the remainder one each
-    to the first ones; every other inner vertex takes the maximum of those it feeds.
+    The output's channels are divided among the inner vertices that feed it, the remainder going one
+    each to the first ones; every other inner vertex takes the maximum of those it feeds. Raises
+    ValueError if more vertices feed the output than it has channels.
     """
     output = cell.n_vertices - 1
     feeding = [v for v in range(1, output) if cell.adjacency[v][output]]
@@ -179,7 +181,7 @@ def vertex_channels(cell: Cell, in_channels: int, out_channels: int) -> list[int
 def conv_block(
     inputs: int, outputs: int, kernel: int, stride: int = 1, relu_first: bool = False
 ) -> nn.Sequential:
-    """Convolution without bias, batch normalisation, and ReLU behind or before them."""
+    """Convolution without bias and batch normalisation, with ReLU before or after them."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     layers = (convolution, nn.BatchNorm2d(outputs))
     if relu_first:
@@ -216,21 +218,21 @@ def count_parameters(network: nn.Module) -> int:
 def build(cell: Cell, p: Pretraining, in_channels: int, classes: int) -> Network:
     """Build the untrained network of a cell, from torch's present random state.
 
-    Its weights lie channels-last in memory, and so do all values that pass through it: the same
-    network in two thirds of the time on a CPU.
+    Its weights, and so all values that pass through it, are channels-last in memory, which saves a
+    third of the time on a CPU.
     """
     network = Network(cell, in_channels, classes, p.channels, p.stacks, p.cells_per_stack)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def to_bytes(network: nn.Module, about: Mapping[str, Any]) -> bytes:
-    """Contents of a safetensors file: the weights, and in its metadata what is told about them."""
+    """Write a safetensors file: the weights, and `about` in its metadata."""
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     return save(state, {"ionas": json.dumps(about)})
 
 
 def about_of(content: bytes) -> dict[str, Any]:
-    """What `to_bytes` was told."""
+    """Read the `about` that `to_bytes` wrote."""
     header = content[8 : 8 + int.from_bytes(content[:8], "little")]
     return json.loads(json.loads(header)["__metadata__"]["ionas"])
 
@@ -238,10 +240,7 @@ def about_of(content: bytes) -> dict[str, Any]:
 def load_network(folder: Path, cell: Cell) -> Network:
     """Load the network of a cell that `ionas.pretraining.train_networks` kept, to evaluate it.
 
-    Raises
-    ------
-    ValueError
-        If it is missing or damaged, or its cell has the vertices in another order.
+    Raises ValueError if it is missing or damaged, or if its cell has its vertices in another order.
     """
     content = parts.read(folder, cell.hash)
     if content is None:
@@ -250,7 +249,7 @@ def load_network(folder: Path, cell: Cell) -> Network:
     if about["cell"] != describe(cell):
         raise ValueError(
             f"{folder / cell.hash} is of {about['cell']}, not of {describe(cell)}, whose vertices "
-            "stand in another order; run notebook 02 again"
+            "are in another order; run notebook 02 again"
         )
     p = Pretraining(**about["parameters"])
     network = build(cell, p, about["in_channels"], about["classes"])
@@ -259,5 +258,5 @@ def load_network(folder: Path, cell: Cell) -> Network:
 
 
 def describe(cell: Cell) -> str:
-    """A cell with its vertices in their order, as text."""
+    """Write a cell as text, its vertices in their order."""
     return f"{cell.adjacency} {cell.operations}"

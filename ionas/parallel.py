@@ -1,12 +1,12 @@
-"""Run one function over many items, with the same results wherever its calls run.
+"""Run one function over many items, with the same results wherever the calls run.
 
-That is in processes here or, if IONAS_BACKEND is `dask`, on the workers of the cluster at
-IONAS_SCHEDULER. These are environment variables, set by `ionas run --backend dask --scheduler
-ADDRESS`, because where something is computed is no input of it.
+Calls run in processes on this machine or, if the environment variable IONAS_BACKEND is `dask`, on
+the workers of the Dask cluster at IONAS_SCHEDULER. `ionas run --backend dask --scheduler ADDRESS`
+sets both. They are not parameters, because no result depends on where it is computed.
 
-Every call has a process to itself meanwhile and runs on one torch thread, in this process too, so
-that the number of processes changes no bit of a result. If that process dies, the call runs again.
-What is large is given as the path of a file that all workers see, not as an argument.
+While a call runs, it has a process to itself and one torch thread, in this process as well, so that
+the number of processes changes no bit of a result. If its process dies, the call is made again.
+Large inputs are given as the path of a file that all workers see, not as arguments.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-RETRIES = 3  # as often may a process die; Dask's own number is the same
-PATIENCE_S = 10
+RETRIES = 3  # how often a process may die; Dask's default is the same
+PATIENCE_S = 10  # seconds to wait for a scheduler
 
 Items = Sequence[tuple[Any, ...]]
 
@@ -55,18 +55,14 @@ def completed(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (position, `function(*item)`) for every item, in the order in which they are ready.
 
-    The function and the items must be picklable. `jobs` is the number of processes; 0 takes one per
-    core, 1 stays in this process; workers elsewhere are as many as there are. `description` and
-    `unit` are texts of the progress bar. The environment variable IONAS_PROGRESS redirects it:
-    `off` silences it, any other value is a JSON file kept up to date with the calls done.
+    The function and the items must be picklable. `jobs` is the number of processes here; 0 takes
+    one per core, 1 makes the calls in this process. `description` and `unit` label the progress
+    bar. The environment variable IONAS_PROGRESS redirects the progress: `off` silences it, any
+    other value is a JSON file kept up to date with the calls done.
 
-    Raises
-    ------
-    ValueError
-        If `jobs` is negative, the backend is unknown or not there, or a worker is not fit. An error
-        of `function` is raised as it is.
-    ConnectionError
-        If the scheduler ends meanwhile.
+    Raises ValueError if `jobs` is negative, the backend is unknown or not installed, or a worker
+    has other versions, and ConnectionError if the scheduler ends during the calls. An error of
+    `function` is raised as it is.
     """
     if jobs < 0:
         raise ValueError(f"jobs is {jobs}; give 0 for one process per core, or a positive number")
@@ -87,8 +83,16 @@ def completed(
                 temporary.replace(target)
 
 
+def unseen(folder: Path, content: str) -> ValueError:
+    """Make the error of a worker that does not see a folder; `content` says what it holds."""
+    return ValueError(
+        f"the worker on {platform.node()} does not see {folder}, the folder of the {content}; keep "
+        "runs where all workers see them (IONAS_RUNS names the place)"
+    )
+
+
 def check() -> str:
-    """Say where calls would run now; a ValueError if they could not, see `completed`."""
+    """Say where calls would run now; raises ValueError if they could not, as `completed` does."""
     if not (scheduler := _scheduler()):
         return "calls run in processes here"
     with _dask(scheduler) as client:
@@ -143,14 +147,14 @@ def _call(function: Callable[..., Any], index: int, item: tuple[Any, ...]) -> tu
 def _on_dask(
     scheduler: str, function: Callable[..., Any], items: Items
 ) -> Iterator[tuple[int, Any]]:
-    """By Dask's own futures: joblib's backend takes a scheduler that ended for a result."""
+    """Use Dask's futures, since joblib's Dask backend does not notice a scheduler that ended."""
     from distributed import CancelledError, as_completed
 
     with _dask(scheduler) as client:
         calls = [(_versions(), function, index, item) for index, item in enumerate(items)]
         ready = as_completed([client.submit(_remote_call, *call, pure=False) for call in calls])
         try:
-            for future in ready:  # which lets go of it, or the workers would keep its result
+            for future in ready:  # each future is released, so that workers drop its result
                 yield future.result()
         except CancelledError as error:
             raise ConnectionError(
@@ -161,40 +165,40 @@ def _on_dask(
 
 @contextmanager
 def _dask(scheduler: str) -> Iterator[Any]:
-    """Connect to a Dask scheduler whose present workers are fit."""
+    """Connect to a Dask scheduler; raises ValueError if one of its workers is not fit."""
     from distributed import Client
 
     try:
         place = urlsplit(scheduler if "://" in scheduler else f"//{scheduler}")
-        # Where nobody answers, Dask's client can hang in its own clean-up: look first.
+        # Dask's client can hang while it closes if no scheduler answers, so look first.
         create_connection((place.hostname, place.port or 0), PATIENCE_S).close()
         client = Client(scheduler, timeout=PATIENCE_S)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"nobody answers at the scheduler's address {scheduler} ({error}); start one with "
+            f"no scheduler answers at {scheduler} ({error}); start one with "
             "`dask scheduler` and give the address that it prints"
         ) from error
     with client:
         for fault in client.run(_fault, _versions(), on_error="return").values():
-            if fault and not isinstance(fault, OSError):  # which a worker that just ended gives
+            if fault and not isinstance(fault, OSError):  # OSError: a worker that has just ended
                 raise ValueError(fault)
         yield client
 
 
 def _remote_call(versions: dict[str, str], *call: Any) -> tuple[int, Any]:
-    """Make a call on a worker, if it is fit; it may have come after the others were asked."""
+    """Make a call on a worker; one that joined after the check is checked here."""
     if fault := _fault(versions):
         raise ValueError(fault)
     return _call(*call)
 
 
 def _fault(versions: dict[str, str], dask_worker: Any = None) -> str:
-    """Say why results of this worker could differ from those of one with other versions."""
+    """Say why this worker is not fit: other versions, or several calls in one process."""
     from distributed import get_worker
 
     worker, here = dask_worker or get_worker(), _versions()
     name = f"worker {worker.address} is not fit"
-    if worker.state.nthreads > 1:  # but a call owns the random numbers of its process
+    if worker.state.nthreads > 1:  # a call needs the random numbers of its process for itself
         return f"{name}: it makes several calls at a time in one process; give it --nthreads 1"
     wrong = [f"{k} {here[k]}, not {wanted}" for k, wanted in versions.items() if here[k] != wanted]
     return f"{name}: it has {', '.join(wrong)}; start it again, as it is here" if wrong else ""
@@ -202,7 +206,7 @@ def _fault(versions: dict[str, str], dask_worker: Any = None) -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    """What computes; cached, because a process goes on with the code that it has loaded."""
+    """Versions that can change a result; cached, since a process keeps the code it has loaded."""
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())

@@ -10,13 +10,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-SEEDS = 2**32  # as many as NumPy's generators take
+SEEDS = 2**32  # the number of seeds that NumPy's generators accept
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # `~` is the home folder
 
 
 class Parameters(BaseModel):
-    """What every notebook has. Types are strict: text is no number, a fraction no integer."""
+    """Parameters of every notebook. Types are strict: text is not a number, 1.5 not an integer."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -41,7 +41,7 @@ class SearchSpace(Parameters):
         "digits", min_length=1, description="digits, or the path of a .parquet or .csv table"
     )
     dataset: str = Field(
-        "", description="whose accuracies, if the table has those of several data sets"
+        "", description="data set whose accuracies are read, if the table has those of several"
     )
     seed: Seed = Field(1, description="seed of the split")
     validation_fraction: float = Field(
@@ -107,10 +107,10 @@ class OutputFeatures(Parameters):
     threshold: float = Field(
         0.0,
         ge=0,
-        description="squared distance at which clusters are not joined (paper: 0.4); 0: the rule",
+        description="least squared distance of clusters (paper: 0.4); 0: by threshold_quantile",
     )
     threshold_quantile: float = Field(
-        0.25, gt=0, lt=1, description="the rule: quantile of all pairwise distances"
+        0.25, gt=0, lt=1, description="quantile of all pairwise distances, for threshold 0"
     )
     min_cluster: int = Field(3, ge=1, description="networks in the smallest cluster shown")
 
@@ -118,7 +118,9 @@ class OutputFeatures(Parameters):
 class EmbeddingTraining(Parameters):
     """05: arch2vec, the IO model and the Accuracy model (paper: Table 3)."""
 
-    seeds: list[int] = Field([1, 2, 3], min_length=1, description="one training of all models each")
+    seeds: list[int] = Field(
+        [1, 2, 3], min_length=1, description="seeds of trainings of all models"
+    )
     epochs: int = Field(10, ge=1, description="passes over the data")
     original_epochs: int = Field(
         50, ge=1, description="passes of arch2vec original over the train cells (paper: 8)"
@@ -166,7 +168,7 @@ class Reinforce(Parameters):
     seed: Seed = Field(1, description="seed of the runs and of the bootstrap")
     runs: int = Field(100, ge=1, description="runs of every search")
     cost: Literal["time", "evaluations"] = Field(
-        "time", description="what a search pays for a cell: its training time, or 1 each"
+        "time", description="cost of a query of a cell: its training time, or 1"
     )
     budget: float = Field(
         0.0,
@@ -183,7 +185,7 @@ class Reinforce(Parameters):
         0.0,
         ge=0,
         lt=1,
-        description="accuracy subtracted from the reward, 0 to 1; 0 takes the best one, cut",
+        description="subtracted from the reward, 0 to 1; 0: best accuracy cut to two digits",
     )
     episode: int = Field(16, ge=1, description="steps between two updates of the policy")
     hidden: int = Field(128, ge=1, description="width of the policy's LSTM cell")
@@ -203,10 +205,13 @@ class PerformancePrediction(Parameters):
         0.0,
         ge=0,
         lt=1,
-        description="accuracy above which cells are scored (paper: 0.8); 0: the rule",
+        description="accuracy above which cells are scored (paper: 0.8); 0: by excluded_share",
     )
     excluded_share: float = Field(
-        0.019, ge=0, lt=1, description="the rule: share of cells at or below the threshold"
+        0.019,
+        ge=0,
+        lt=1,
+        description="share of cells at or below the threshold, for threshold 0",
     )
     trees: int = Field(200, ge=1, description="trees of the random forest")
     max_features: int = Field(4, ge=1, description="inputs tried per split")

@@ -1,7 +1,6 @@
 """Train the network of a cell on images, and many of them in parallel (appendix C, Table 1)."""
 
 import json
-import platform
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -38,11 +37,11 @@ PARTS = ("train", "validation", "test")
 
 
 class Trained(NamedTuple):
-    """A network in evaluation mode, what was measured of it, and the seconds of its training.
+    """A network in evaluation mode, its metrics, and the seconds of its training.
 
     The metrics are `train_accuracy`, `validation_accuracy`, `test_accuracy` (0 to 1),
-    `trainable_parameters`, and `losses`, the mean train loss of every epoch. Seconds are those of
-    the processor for this thread on a CPU, and those of the clock elsewhere.
+    `trainable_parameters`, and `losses`, the mean train loss of every epoch. Seconds are processor
+    time of this thread on a CPU, and wall time on other devices.
     """
 
     network: Network
@@ -126,20 +125,17 @@ def train_networks(
     jobs: int = 0,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Train the networks of labeled cells of a `table`, side by side.
+    """Train the networks of labeled cells of a `table`, several at a time.
 
-    Each network is kept in `parts`, which all workers must see, under the hash of its cell, with
-    what was measured of it, as soon as it is trained. One that is there already, of the same cell,
-    parameters and images, is not trained again: so a killed call loses at most the networks in the
-    making, and a call for more networks trains those that are missing.
+    As soon as a network is trained, it is kept with its metrics in the folder `parts`, which all
+    workers must see, under the hash of its cell. A network that is there already, of the same cell,
+    parameters and images, is not trained again: a killed call loses at most the networks that were
+    being trained, and a call for more networks trains those that are missing.
 
-    `split` is that of `ionas.benchmark.split.split_cells`, `images` a folder or ZIP file (None:
-    digits). A row of the result is a network: that of `labeled_rows` and the metrics of `Trained`.
-
-    Raises
-    ------
-    ValueError
-        If too few cells are labeled, images unfit, or a worker does not see the folder.
+    `split` is the result of `ionas.benchmark.split.split_cells`; `images` is a folder or ZIP file
+    (None: digits). Returns a row per network: that of `labeled_rows`, and the metrics of `Trained`.
+    Raises ValueError if too few cells are labeled, the images cannot be used, or a worker does not
+    see the folder.
     """
     rows = labeled_rows(split, p)
     parts.mkdir(parents=True, exist_ok=True)
@@ -159,13 +155,10 @@ def train_networks(
 def _train_part(
     cell: Cell, images: Path, digest: str, p: Pretraining, device: str
 ) -> dict[str, Any]:
-    """Metrics of a network that is trained, and kept beside the images, if it is not there."""
+    """Metrics of a network, which is trained and kept beside the images unless it is there."""
     folder = images.parent
     if not images.is_file():
-        raise ValueError(
-            f"the worker on {platform.node()} does not see {folder}, the folder of the networks; "
-            "keep runs where all workers see them (IONAS_RUNS names the place)"
-        )
+        raise parallel.unseen(folder, "networks")
     parameters = p.model_dump(include={*RECIPE, "seed"})
     key = {"cell": describe(cell), "parameters": parameters, "images": digest}
     kept = read_part(folder, cell.hash)
@@ -187,18 +180,18 @@ def _read_images(path: Path, digest: str) -> ImageSet:
 
 
 def times(networks: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """What each training took: `hash`, `seconds` (see `Trained`; NaN if that part is lost)."""
+    """Read how long each training took: `hash`, `seconds` (see `Trained`; NaN if it is lost)."""
     found = [json.loads(read_part(folder, f"{k}.seconds") or b"NaN") for k in networks["hash"]]
     return pd.DataFrame({"hash": networks["hash"], "seconds": found})
 
 
 def load(images: Path | None, p: Pretraining) -> ImageSet:
-    """Load the images that the parameters name, from the place given."""
+    """Load the images that the parameters name from a folder or ZIP file (None: digits)."""
     return load_images(p.images, images or "", p.validation_images, p.train_images, p.augment)
 
 
 def image_facts(images: Path | None, p: Pretraining) -> dict[str, Any]:
-    """Names of the `classes`, sizes of `train`, `validation`, `test`, and test images `kept`."""
+    """Names of `classes`; images in `train`, `validation` and `test`, and `kept` of the last."""
     data = load(images, p)
     sizes = {part: len(getattr(data, part)) for part in PARTS}
     return {"classes": list(data.classes), **sizes, "kept": p.test_images or len(data.test)}
@@ -212,10 +205,10 @@ def image_examples(images: Path | None, p: Pretraining) -> dict[str, Tensor]:
 
 
 def io_images(images: Path | None, p: Pretraining) -> dict[str, Tensor]:
-    """Images for the IO dataset by the names that later notebooks read: pixels, then labels.
+    """Choose the images of the IO dataset: the validation images, and random ones of the test part.
 
-    The validation images, and random ones of the test images, in their order; a ValueError if there
-    are fewer of these than wanted.
+    Returns pixels (N, C, H, W) and labels (N,) of both, in the order of the data set. Raises
+    ValueError if there are fewer test images than wanted.
     """
     data = load(images, p)
     if p.test_images > len(data.test):
@@ -233,8 +226,8 @@ def io_images(images: Path | None, p: Pretraining) -> dict[str, Tensor]:
 def labeled_rows(split: pd.DataFrame, p: Pretraining) -> pd.DataFrame:
     """Rows (index, hash, labeled) of the labeled cells of a split: train, then validation.
 
-    In each part in the order in which they were drawn, so that more networks begin with the same
-    ones as fewer; a ValueError if fewer are labeled than wanted.
+    The cells of a part are in the order in which they were drawn, so that a larger number of
+    networks contains a smaller one. Raises ValueError if fewer are labeled than wanted.
     """
     parts = []
     for part, wanted in (("train", p.train_networks), ("validation", p.validation_networks)):
@@ -249,7 +242,7 @@ def labeled_rows(split: pd.DataFrame, p: Pretraining) -> pd.DataFrame:
 
 
 def summary(networks: pd.DataFrame) -> pd.DataFrame:
-    """`count`, `mean`, `std`, `min`, `max` of each `accuracy`, by part of the split (`labeled`)."""
+    """Describe each `accuracy` by part of the split: `count`, `mean`, `std`, `min`, `max`."""
     accuracies = [f"{part}_accuracy" for part in PARTS]
     described = networks.groupby("labeled", sort=False)[accuracies].describe()
     columns = ["count", "mean", "std", "min", "max"]
@@ -258,7 +251,7 @@ def summary(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_table(networks: pd.DataFrame, table: CellTable) -> pd.DataFrame:
-    """Test accuracy of each network: reached `here` and in the `table` (NaN if unknown there)."""
+    """Compare the test accuracy of each network `here` with that in the `table` (NaN: unknown)."""
     known = table.values("test_accuracy")[networks["index"]]
     columns = {"labeled": networks["labeled"], "here": networks["test_accuracy"], "table": known}
     return pd.DataFrame(columns).reset_index(drop=True)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from nasbench201_cells import enumerate_nasbench201
 
 from ionas.space import INPUT, OUTPUT, InvalidCell
 from ionas.space.cells import (
@@ -18,7 +19,6 @@ from ionas.space.cells import (
     cell_tensors,
     decode_cells,
     enumerate_cells,
-    enumerate_nasbench201,
     valid_as_in_paper,
 )
 from ionas.space.nasbench101 import CONV1X1, CONV3X3, MAXPOOL3X3, NASBENCH101, graph_hash
@@ -71,7 +71,7 @@ def cells(draw, most=7):
         ([[0, 1], [1, 0]], [INPUT, OUTPUT], "not upper triangular"),
         ([[0, 2], [0, 0]], [INPUT, OUTPUT], "entries other than 0 and 1"),
         ([[0, 1, 0], [0, 0, 1]], [INPUT, OUTPUT], r"shape \(2, 3\)"),
-        ([[0, "x"], [0, 0]], [INPUT, OUTPUT], "no matrix of numbers"),
+        ([[0, "x"], [0, 0]], [INPUT, OUTPUT], "not a matrix of numbers"),
         ([[0]], [INPUT], "at least two vertices"),
         ([[0, 0], [0, 0]], [INPUT, OUTPUT], "no path"),
         ([[0, 1, 0], [0, 0, 0], [0, 0, 0]], [INPUT, CONV1X1, OUTPUT], "no path"),
@@ -108,7 +108,7 @@ def test_whole_space():
     assert space.valid().all()
 
 
-def test_hashes_of_many_cells_are_those_of_the_plain_definition():
+def test_hashes_of_many_cells_are_those_of_each():
     for cells in (enumerate_cells(4), enumerate_cells(6)[np.arange(0, 64542, 999)]):
         for cell, found in zip(cells, cells.hashes, strict=True):
             assert found == cell.hash == graph_hash(cell.adjacency, cell.operations)

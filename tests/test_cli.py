@@ -112,10 +112,10 @@ def test_the_book_may_be_written_elsewhere(
 ) -> None:
     (no_runs / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ionas.book.html.build", lambda run, out: f"{run} in {out}")
-    assert ionas("book", "mine").stdout == "open in a browser: mine in None\n"
-    done = ionas("book", "mine", "--out", "there")
-    assert done.stdout == f"open in a browser: mine in {tmp_path / 'there'}\n"
+    monkeypatch.setattr("ionas.book.html.build", lambda runs, out: f"{runs} in {out}")
+    assert ionas("book").stdout == "open in a browser: ['digits'] in None\n"
+    done = ionas("book", "mine", "yours", "--out", "there")
+    assert done.stdout == f"open in a browser: ['mine', 'yours'] in {tmp_path / 'there'}\n"
 
 
 # --- params ----------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def test_an_address_where_nobody_answers_is_refused(monkeypatch):
         closed = f"{HOST}:{free.getsockname()[1]}"
     for address in (closed, "tcp://127.0.0.1", "127.0.0.1:port", "no://127.0.0.1:1"):
         choose(monkeypatch, "dask", address)
-        with pytest.raises(ValueError, match=f"nobody answers .*{address} "):
+        with pytest.raises(ValueError, match=f"no scheduler answers .*{address} "):
             parallel.check()
 
 

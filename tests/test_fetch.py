@@ -184,7 +184,7 @@ def test_another_content_is_refused_and_not_kept(server: Server, tmp_path: Path)
 
 def test_a_file_of_that_name_is_not_overwritten(server: Server, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"mine")
-    with pytest.raises(FetchError, match="is there, but it is another file: remove or rename it"):
+    with pytest.raises(FetchError, match="exists, but is a different file: remove or rename it"):
         fetch.fetch("nasbench101", tmp_path)
     assert (tmp_path / NAME).read_bytes() == b"mine"
     assert server.asked == []

@@ -157,7 +157,7 @@ def test_missing_folder_is_named(source, tmp_path):
     with pytest.raises(ValueError, match="no folder"):
         check_source(source, str(tmp_path / "absent"))
     (tmp_path / "text.zip").write_text("no archive")
-    with pytest.raises(ValueError, match=r"no folder|is no ZIP file"):
+    with pytest.raises(ValueError, match=r"no folder|is not a complete ZIP file"):
         check_source(source, str(tmp_path / "text.zip"))
 
 
@@ -276,6 +276,13 @@ def png(width: int, height: int) -> bytes:
     return stream.getvalue()
 
 
+def noise(width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -358,20 +365,50 @@ def test_every_depth_up_to_8_bits_is_scaled(folder, name, write, expected):
     ],
 )  # fmt: skip
 def test_images_without_one_meaning_are_named(folder, name, image, options):
-    """Before anything runs, if it is the first of its class."""
     Image.fromarray(image).save(folder / "train" / "cat" / name, **options)
-    for file in folder.glob("train/cat/[0-9].png"):
-        file.rename(file.with_name(f"z{file.name}"))
     for call in (check_source, partial(load_images, validation_size=4)):
         with pytest.raises(ValueError, match=rf"train/cat/{name} cannot be read as an image \(it"):
             call("folder", folder)
 
 
-def test_a_constant_data_set_is_refused(folder):
-    for path in folder.glob("train/*/*"):
+def test_a_constant_data_set_is_refused_before_loading(folder):
+    *others, last = folder.glob("train/*/*")
+    for path in others:
         Image.new("RGB", (8, 8), (9, 9, 9)).save(path)
-    with pytest.raises(ValueError, match="all train images are the same"):
-        load_images("folder", folder, validation_size=4)
+    check_source("folder", folder)
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(last)
+    for call in (check_source, partial(load_images, validation_size=4)):
+        with pytest.raises(ValueError, match=r"all train images .*are the same; check the files"):
+            call("folder", folder)
+
+
+def test_every_image_is_looked_at_before_loading(folder):
+    Image.new("RGB", (9, 8)).save(folder / "train" / "dog" / "4.png")
+    with pytest.raises(ValueError, match=r"train/dog/4\.png is 9x8 pixels, others 8x8; resize"):
+        check_source("folder", folder)
+    for content in (b"", grey16(4095), noise(8, 8)[:-30]):
+        (folder / "train" / "dog" / "4.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"train/dog/4\.png cannot be read as an image"):
+            check_source("folder", folder)
+
+
+def test_a_password_is_told(folder, tmp_path):
+    path = zipped(folder, tmp_path / "z.zip")
+    content = path.read_bytes()
+    for signature, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):  # members become encrypted
+        pieces = content.split(signature)
+        marked = [piece[: flags - 4] + b"\x01" + piece[flags - 3 :] for piece in pieces[1:]]
+        content = signature.join([pieces[0], *marked])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"z\.zip is protected by a password; give the folder"):
+        check_source("folder", path)
+
+
+def test_archives_within_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.writestr("photos.zip", b"")
+    with pytest.raises(ValueError, match=r"in one place; it has photos\.zip"):
+        check_source("folder", tmp_path / "outer.zip")
 
 
 def test_what_is_left_out_is_said(folder):
@@ -443,6 +480,19 @@ def test_links_in_circles_and_pipes_add_nothing(folder, tmp_path):
     assert data_hash(folder)
 
 
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_an_image_with_two_names_counts_once_in_each_part(folder, link):
+    cat, dog = folder / "train" / "cat", folder / "train" / "dog"
+    for name in ("again.png", "zz.png"):
+        getattr(cat / name, link)(cat / "0.png")
+    getattr(folder / "test" / "cat" / "of_train.png", link)(cat / "0.png")
+    found = image_folder.find(folder)
+    assert [len(found.train), len(found.test)] == [12, 7]
+    (cat / "a dog.png").symlink_to(dog / "0.png")
+    assert "train/dog/0.png" in files_of(folder), "what a link leads to keeps its own place"
+    assert len(files_of(folder)) == 19
+
+
 @pytest.mark.parametrize("target", ["not/fetched.png", "itself.png"])
 def test_a_link_to_nothing_is_named(folder, target):
     (folder / "train" / "cat" / "itself.png").symlink_to(target)
@@ -463,7 +513,7 @@ def test_what_is_no_folder_and_no_whole_zip_file_is_told_apart(folder, tmp_path)
     (tmp_path / "cut.zip").write_bytes(whole.read_bytes()[:-99])
     os.mkfifo(tmp_path / "pipe.zip")
     check_source("folder", whole)
-    with pytest.raises(ValueError, match=r"cut\.zip is no ZIP file, or only the beginning of one"):
+    with pytest.raises(ValueError, match=r"cut\.zip is not a complete ZIP file"):
         check_source("folder", tmp_path / "cut.zip")
     for name in ("pipe.zip", "nothing.zip"):
         with pytest.raises(ValueError, match=f"there is no folder or ZIP file .*{name}"):

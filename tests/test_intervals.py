@@ -7,6 +7,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ionas.tasks.embeddings import split_names
 from ionas.tasks.intervals import (
     all_hold,
     bootstrap,
@@ -16,7 +17,6 @@ from ionas.tasks.intervals import (
     paired_differences,
     told,
 )
-from ionas.tasks.resume import split_names
 
 
 def test_names_tell_embedding_and_training():
@@ -138,12 +138,14 @@ def test_a_claim_of_parts():
 
 
 def test_a_finding_is_judged_over_trainings_and_told():
-    rows = [("more", "{io} minus {arch2vec}", "greater", value) for value in (0.5, 0.6, 0.7)]
-    rows += [("more", "{arch2vec}", "same", 0.5)]
-    rows += [("less", "{io}", "less", value) for value in (0.5, 0.6, 0.7)]
-    columns = ["finding", "part", "claim", "value"]
-    judged = judge(pd.DataFrame(rows, columns=columns), margin=0.1)
-    assert judged["holds"].tolist() == [True, None, False]
+    parts = [
+        ("more", "{io} minus {arch2vec}", "greater", (0.5, 0.6, 0.7)),
+        ("more", "{arch2vec}", "same", (0.5,)),
+        ("less", "{io}", "less", (0.5, 0.6, 0.7)),
+        ("none", "{io}", "less", ()),
+    ]
+    judged = judge(parts, margin=0.1)
+    assert judged["holds"].tolist() == [True, None, False, None]
     labels = {"io": "IO model", "arch2vec": "arch2vec"}
     shows, text = told(judged, "more", labels, 2)
     assert shows is None  # one training has no interval

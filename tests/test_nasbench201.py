@@ -9,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nasbench201_cells import enumerate_nasbench201
 
 from ionas.benchmark.summaries import cell_properties
 from ionas.benchmark.table import InvalidTable, Table, check_table, uses
 from ionas.networks import Network, count_parameters
 from ionas.parameters import Reinforce
 from ionas.space import INPUT, OUTPUT, InvalidCell
-from ionas.space.cells import Cell, CellSet, cell_tensors, enumerate_nasbench201
+from ionas.space.cells import Cell, CellSet, cell_tensors
 from ionas.space.nasbench101 import CONV3X3
 from ionas.space.nasbench201 import NASBENCH201
 from ionas.tasks.clock import with_cost
@@ -93,11 +94,11 @@ def test_other_graphs_are_refused():
     names = [*cell.operations[:3], CONV3X3, *cell.operations[4:]]
     with pytest.raises(InvalidCell, match="unknown operation 'conv3x3-bn-relu'; choose from nor"):
         Cell(cell.adjacency, names)
-    with pytest.raises(InvalidCell, match="row 1: 'none~0' is no architecture"):
+    with pytest.raises(InvalidCell, match="row 1: 'none~0' is not an architecture"):
         CellSet.from_architectures([MIXED, "none~0"])
     texts = CellSet.from_cells([cell]).to_text()
     chain = ["010001000"], [f"{INPUT},{CONV3X3},{OUTPUT}"]
-    with pytest.raises(InvalidCell, match="row 1: the cell is none of NAS-Bench-201"):
+    with pytest.raises(InvalidCell, match="row 1: the cell is not one of NAS-Bench-201"):
         CellSet.from_text(*[a + b for a, b in zip(texts, chain, strict=True)])
 
 
@@ -245,9 +246,8 @@ def test_the_data_set_is_named_never_guessed(tmp_path):
             look(str(path))
         with pytest.raises(InvalidTable, match=r"no accuracies of 'cifar'; choose one of cifar10"):
             look(str(path), "cifar")
-    assert check_table(str(path), "cifar10valid") == {
-        "validation_accuracy": 27, "test_accuracy": 27
-    }  # fmt: skip
+    known = check_table(str(path), "cifar10valid").count()
+    assert known[known > 0].to_dict() == {"validation_accuracy": 27, "test_accuracy": 27}
     architectures = pd.read_parquet(path)["architecture"].tolist()
     plain = pd.DataFrame({"architecture": architectures, "test_accuracy": 0.5})
     plain.to_parquet(tmp_path / "plain.parquet")
@@ -265,7 +265,7 @@ def test_architectures_need_neither_adjacency_nor_operations(tmp_path, other):
 @pytest.mark.parametrize("wrong", ["|x~0|", "none~0", "|none~0|+|none~0|none~1|+|none~0|none~1|"])
 def test_a_wrong_architecture_is_named(tmp_path, wrong):
     texts = enumerate_nasbench201()[::600].architectures
-    with pytest.raises(InvalidTable, match=r"row 26: '\|?.*' is no architecture"):
+    with pytest.raises(InvalidTable, match=r"row 26: '\|?.*' is not an architecture"):
         Table.read(table_file(tmp_path, architecture=[*texts[:-1], wrong]), "cifar10")
     with pytest.raises(InvalidTable, match="rows 0 and 26 are the same cell"):
         Table.read(table_file(tmp_path, architecture=[*texts[:-1], texts[0]]), "cifar10")

@@ -97,6 +97,9 @@ def test_a_chart_is_shown_once(name: str) -> None:
             and ast.unparse(node.func.value) == "plots"
         ]
         shown += [argument for node, called in calls if called == "show" for argument in node.args]
+        names = {one.id for one in shown if isinstance(one, ast.Name)}
+        assigned = [one for one in body if isinstance(one, ast.Assign)]
+        shown += [one.value for one in assigned if ast.unparse(one.targets[0]) in names]
         for node, called in calls:
             if getattr(plots, called).__annotations__["return"] is plots.Chart:
                 assert any(node is one for one in shown), f"{cell.id}: {ast.unparse(node)}"

@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import fake_study
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
+from ionas.benchmark.reading import DIGITS
 from ionas.book import checks
 from ionas.book.configure import (
     STAGES,
@@ -292,10 +296,20 @@ def test_networks_that_cannot_be_trained_are_refused(wanted: int, message: str) 
         ("pretraining", {"test_images": 501}, "test_images is 501, but digits has 500; ask for"),
         ("io_dataset", {"top_k": 18}, "top_k is 18, but the networks have 16 features and a bias"),
         ("io_dataset", {"test_images": 21}, "test_images is 21, but pretraining.test_images is 20"),
+        ("output_features", {"image": 10}, "image is 10, but .* 10 validation images; give 0 to 9"),
+        ("reinforce", {"budget": 0.001}, "budget is 0.001, but one training of digits takes up to"),
+        ("reinforce", {"budget": 0.5, "cost": "evaluations"}, "takes up to 1; give more, or 0"),
+        ("performance_prediction", {"accuracy_threshold": 0.99}, "of 0 cells above 0.99, a sample"),
+        (
+            "search_space",
+            {"labeled_validation": 300},
+            "validation_fraction of 0.1 .* 254 cells; ask",
+        ),
+        ("search_space", {"validation_fraction": 0.999}, "labeled_train is 14, but .* has 2 cells"),
     ],
 )
 def test_what_would_fail_hours_later_is_refused_at_once(
-    stage: str, values: dict[str, int], message: str
+    stage: str, values: dict[str, Any], message: str
 ) -> None:
     parameters = resolve("tiny", {stage: values}, run="tiny")
     with pytest.raises(ValueError, match=message):
@@ -316,19 +330,61 @@ def test_a_table_that_is_too_small_is_refused_at_once(
     stage: str, values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_cells(number: int) -> None:
-        monkeypatch.setattr(checks, "check_table", lambda *_: {"test_accuracy": number})
+        known = pd.DataFrame({"test_accuracy": np.linspace(0.1, 0.9, number)})
+        monkeypatch.setattr(checks, "check_table", lambda *_: known)
 
     with_cells(15)
     with pytest.raises(ValueError, match=message):
         checks.check(stage, resolve("tiny", {stage: values}, run="tiny"))
-    with_cells(62)
+    with_cells(64)  # the two worst are not scored
     checks.check(stage, resolve("tiny", {stage: values}, run="tiny"))
 
 
-def test_what_is_known_of_the_digits_is_true() -> None:
-    from ionas.images import load_images
+def test_a_table_of_equal_accuracies_is_refused_at_once(tmp_path: Path) -> None:
+    table = pd.read_parquet(DIGITS).assign(test_accuracy=0.5)
+    table.to_parquet(path := tmp_path / "t.parquet")
+    values = {"search_space": {"table": str(path)}}
+    with pytest.raises(ValueError, match=r"accuracies of .*t\.parquet are the same"):
+        checks.check("search_space", resolve("tiny", values, run="tiny"))
 
-    images, known = load_images("digits"), checks.SOURCES["digits"]
-    assert len(images.train) + len(images.validation) == known.train
-    assert len(images.test) == known.test
-    assert images.train.pixels.shape[-1] == known.side
+
+@pytest.mark.parametrize(
+    ("column", "mend"),
+    [("validation_accuracy", "leave notebook 06 out: --only"), ("training_time", "=evaluations")],
+)
+def test_a_search_without_a_known_value_is_refused_at_once(
+    column: str, mend: str, tmp_path: Path
+) -> None:
+    table = pd.read_parquet(DIGITS).assign(**{column: None})
+    table.to_parquet(path := tmp_path / "t.parquet")
+    values = {"search_space": {"table": str(path)}}
+    with pytest.raises(ValueError, match=f"has no {column}.*{mend}"):
+        checks.check("reinforce", resolve("tiny", values, run="tiny"))
+
+
+def test_sizes_of_own_images_are_known_before_they_are_loaded(tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("test", 3)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 9), number).save(tmp_path / part / name / f"{number}.png")
+    small = {"validation_images": 4, "train_images": 8, "test_images": 6, "stacks": 3}
+    own = {"images": "folder", "images_path": str(tmp_path)}
+    for change, message in (
+        ({"stacks": 4}, "of 8 x 8 pixels; give at most 3"),
+        ({"train_images": 9}, "has 12 train images for both"),
+        ({"validation_images": 12, "train_images": 0}, "has 12 train images for both"),
+        ({"test_images": 7}, "test_images is 7, but .* has 6"),
+    ):
+        values = {"pretraining": {**small, **own, **change}}
+        with pytest.raises(ValueError, match=message):
+            checks.check("pretraining", resolve("tiny", values, run="tiny"))
+    checks.check("pretraining", resolve("tiny", {"pretraining": {**small, **own}}, run="tiny"))
+
+
+def test_what_is_known_of_the_digits_is_true() -> None:
+    from ionas.images import SIZES, load_images
+
+    images, known = load_images("digits"), SIZES["digits"]
+    train = len(images.train) + len(images.validation)
+    assert (images.train.pixels.shape[-1], train, len(images.test)) == known

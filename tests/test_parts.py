@@ -1,5 +1,7 @@
 """Parts of a computation: complete, or missing."""
 
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -89,5 +91,15 @@ def test_temporary_files_of_living_processes_and_other_machines_stay(tmp_path):
         parts.write(tmp_path, "b", b"")
         assert all((tmp_path / name).exists() for name in names)
         alive.communicate(b"\n")
-    parts.write(tmp_path, "b", b"")
+    parts.write_whole(tmp_path / "c.json", b"")
     assert not (tmp_path / names[0]).exists()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"/a\.json: No space left on device"):
+        parts.write_whole(tmp_path / "a.json", b"content")
+    assert not list(tmp_path.iterdir())

@@ -48,6 +48,12 @@ def curves() -> pd.DataFrame:
     return every.assign(mean=mean, low=mean / 2, high=2 * mean)
 
 
+def ends() -> pd.DataFrame:
+    """Regrets at the end of two trainings of each embedding."""
+    every = frame(embedding=EMBEDDINGS[1:], training=["1", "2"])
+    return every.assign(mean=np.linspace(0.02, 0.03, len(every)))
+
+
 def losses() -> pd.DataFrame:
     every = frame(set=["train", "unseen_networks"], seed=[1, 2], epoch=[1, 2, 3])
     return every.assign(loss=np.linspace(0.001, 0.9, len(every)))
@@ -61,8 +67,13 @@ def samples() -> pd.DataFrame:
 
 def hexagons() -> pd.DataFrame:
     points, accuracy = np.random.default_rng(0).normal(size=(300, 2)), np.linspace(0.5, 0.9, 300)
-    found = summaries.hexagon_medians(points, accuracy, 8)
+    found = summaries.hexagon_medians(points, accuracy, 8).assign(neighbors=0.5, variance=0.4)
     return pd.concat([found.assign(embedding=name) for name in EMBEDDINGS])
+
+
+def rules() -> pd.DataFrame:
+    rows = [("mean target", "", 0.5), ("image alone", "unseen_networks", 0.4)]
+    return pd.DataFrame(rows, columns=["rule", "set", "loss"])
 
 
 def clustered(sizes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -96,9 +107,10 @@ def every_chart() -> dict[str, plots.Chart]:
         ),
         "distances": plots.distance_histogram(bins, 0.3),
         "clusters": plots.clusters(*clustered([3, 1, 1])),
-        "losses": plots.labeled_losses(losses(), "io", {"mean": 0.5}, "loss", log=True),
-        "maps": plots.embedding_maps(hexagons(), dict.fromkeys(EMBEDDINGS, 0.5)),
-        "search": plots.search_curves(curves(), "seconds"),
+        "losses": plots.labeled_losses(losses(), "io", rules(), "loss"),
+        "maps": plots.embedding_maps(hexagons()),
+        "search": plots.search_curves(curves(), "seconds", 4, ends()),
+        "shifted": plots.search_curves(curves(), "seconds", 2),
         "scores": plots.prediction_scores(scores(), "pearson", "r"),
         "samples": plots.sample_effects(samples(), "pearson", "r"),
     }  # fmt: skip
@@ -138,24 +150,25 @@ def test_hues_of_models_are_used_for_nothing_else():
 def test_embeddings_have_one_order():
     assert style.in_order(EMBEDDINGS) == ORDER
     labels = [plots.STYLES[name].label for name in ORDER]
-    (ax,) = plots.search_curves(curves(), "s").axes
-    assert [line.get_label() for line in ax.lines] == labels
+    (ax,) = plots.search_curves(curves(), "s", 4).axes
+    legend = [text.replace("\n", " ") for text in ax.get_legend_handles_labels()[1]]
+    assert legend == labels
     for ax in plots.prediction_scores(scores(), "pearson", "r").axes:
         assert [text.get_text() for text in ax.get_yticklabels()] == labels[:-1]
     titles = [ax.get_title() for ax in plots.sample_effects(samples(), "pearson", "r").axes]
-    assert [title for title in titles if title] == labels
+    assert [title.replace("\n", " ") for title in titles] == labels
     summary = scores().query("training_seed == 1").assign(mean=0.5, low=0.4, high=0.6)
-    assert plots.interval_table(summary).index.tolist() == labels
+    assert plots.interval_table(summary, "").frame.index.tolist() == labels
 
 
 def test_an_unknown_embedding_is_named():
     with pytest.raises(ValueError, match="no style for gcn"):
-        plots.search_curves(curves().replace("io_mean", "gcn"), "s")
+        plots.search_curves(curves().replace("io_mean", "gcn"), "s", 4)
 
 
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match=r"needs the columns low, high; there are: embedding"):
-        plots.search_curves(curves().drop(columns=["low", "high"]), "s")
+        plots.search_curves(curves().drop(columns=["low", "high"]), "s", 4)
 
 
 # --- every chart ------------------------------------------------------------------------------
@@ -171,10 +184,10 @@ def test_every_chart_tells_what_it_shows_and_holds_its_data():
         assert len(pd.read_csv(StringIO(data["text/csv"]))) == len(chart.data) > 0
 
 
-def test_text_is_readable_where_a_chart_is_360_pixels_wide():
+def test_text_is_readable_where_a_chart_is_350_pixels_wide():
     for name, chart in every_chart().items():
         for text in texts(chart):
-            pixels = text.get_fontsize() / 72 / chart.get_figwidth() * 360
+            pixels = text.get_fontsize() / 72 / chart.get_figwidth() * 350
             assert pixels >= 9, (name, text.get_text())
 
 
@@ -248,6 +261,8 @@ print(frame)
 print("torch" in sys.modules, "ionas.embedding" in sys.modules, "ionas.benchmark" in sys.modules)
 """
 HOSTILE = """
+no.such.key: 3
+axes.linewidth: maybe
 text.usetex: True
 backend: TkAgg
 font.family: serif
@@ -268,6 +283,7 @@ def drawn(tmp_path, rc: str, *, styled: bool, startup: str = "") -> list[str]:
     env = os.environ | {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": ""}
     command = [sys.executable, "-c", startup + DRAW, "styled" if styled else "plain"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    assert not done.stderr
     return done.stdout.splitlines()
 
 
@@ -358,15 +374,34 @@ def test_samples_show_every_mark():
 
 def test_losses_have_a_line_for_each_training_and_each_rule():
     every = losses()
-    (ax,) = plots.labeled_losses(every, "io", {"mean": 0.5, "image": 0.4}, "loss").axes
+    chart = plots.labeled_losses(every, "io", rules(), "Loss")
+    (ax,) = chart.axes
     drawn_lines = [line for line in ax.lines if len(line.get_xdata()) == 3]
     wanted = [rows["loss"].tolist() for _, rows in every.groupby(["set", "seed"])]
     assert [line.get_ydata().tolist() for line in drawn_lines] == wanted
     assert {line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2} == {0.5, 0.4}
+    assert "0.777 on the unseen networks, 94% above the image alone;" in chart.alt
+
+
+def test_regrets_at_the_end_stand_beside_the_searches():
+    lines, strip = plots.search_curves(curves(), "s", 4, ends()).axes
+    each = ends().groupby("embedding")["mean"].agg(list)
+    for x, (name, marks) in enumerate(zip(ORDER, strip.collections, strict=True)):
+        assert marks.get_offsets().tolist() == [[x, value] for value in each.get(name, [])]
+    assert [line.get_ydata()[-1] for line in lines.lines] == [0.1 / 4] * 5
+    assert [bar.get_y() for bar in strip.patches] == pytest.approx([0.1 / 8] * 5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.55, 1.02), (0.01, 0.9), (1e-4, 20)])
+def test_a_log_axis_has_enough_ticks(low, high):
+    _, [[ax]] = style.chart(height=2)
+    ax.set(yscale="log", ylim=(low, high))
+    style.plain_ticks(ax)
+    assert 4 <= len(ax.get_yticks()) <= 8
 
 
 def test_a_log_axis_has_readable_ticks():
-    (ax,) = plots.search_curves(curves(), "s").axes
+    (ax,) = plots.search_curves(curves(), "s", 4).axes
     ticks = [text.get_text() for text in ax.get_yticklabels() if text.get_text()]
     assert 4 <= len(ticks) <= 8
     assert [float(text) for text in ticks] == ax.get_yticks().tolist()
@@ -415,8 +450,8 @@ def test_cells_of_the_table_can_all_be_drawn():
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ((0.5, 0.4, 0.6), "0.500 ± 0.100"),
-        ((0.5, 0.4, 0.9), "0.500 [0.400, 0.900]"),
+        ((0.5, 0.4, 0.6), "0.500 ±\u00a00.100"),
+        ((0.5, 0.4, 0.9), "0.500 [0.400,\u00a00.900]"),
         ((0.5, np.nan, np.nan), "0.500"),
         ((np.nan, np.nan, np.nan), "–"),
     ],
@@ -425,21 +460,52 @@ def test_interval(values, text):
     assert plots.interval(*values) == text
 
 
-def test_table_holds_both_intervals():
-    rows = [
-        ("encoding", 10_000, "regressor", 0.5, 0.4, 0.6),
-        ("io_mean", 10_000, "regressor", 0.2, 0.1, 0.3),
-        ("io_mean", 10_000, "training", 0.3, 0.0, 0.6),
-        ("encoding", 10_000, "training", 0.5, np.nan, np.nan),
-    ]
-    columns = ["embedding", "size", "interval", "mean", "low", "high"]
-    table = plots.score_table(pd.DataFrame(rows, columns=columns).assign(metric="r"), "r", 2)
-    assert table.index.tolist() == ["IO model, mean", "Plain encoding of the cell"]
-    assert table.columns.get_level_values(1).tolist() == ["10\u202f000"] * 2
-    assert table.iloc[0].tolist() == ["0.20 ± 0.10", "0.30 ± 0.30"]
-    assert table.iloc[1].tolist() == ["0.50 ± 0.10", "0.50"]
+def test_an_interval_has_the_form_of_its_mean():
+    assert plots.interval(-0.25, -0.3, -0.2, "+.1%") == "-25.0% ±\u00a05.0%"
+
+
+def test_a_table_has_intervals_and_the_best_in_bold():
+    rows = [("encoding", 10_000, 0.5, np.nan, np.nan), ("io_mean", 10_000, 0.2, 0.1, 0.3)]
+    summary = pd.DataFrame(rows, columns=["embedding", "size", "mean", "low", "high"])
+    table = plots.interval_table(summary, "r & more", form=".2f", best="most")
+    assert table.frame.index.tolist() == ["IO model, mean", "Plain encoding of the cell"]
+    assert table.frame["10,000"].tolist() == ["0.20 ±\u00a00.10", "<b>0.50</b>"]
+    assert "<caption>r &amp; more</caption>" in table._repr_html_()
+    assert "<td><b>0.50</b></td>" in table._repr_html_()
+    assert "<b>" not in repr(table)
+    least = plots.interval_table(summary, "", best="least").frame["10,000"]
+    assert least["IO model, mean"].startswith("<b>")
     with pytest.raises(ValueError, match="several lines"):
-        plots.score_table(pd.DataFrame(rows * 2, columns=columns).assign(metric="r"), "r")
+        plots.interval_table(pd.concat([summary, summary]), "")
+
+
+def test_a_table_takes_the_columns_that_have_heads():
+    every = frame(embedding=["arch2vec", "io_mean"], metric=["rmse", "kendall", "pearson"])
+    heads = {"pearson": "Pearson's r", "rmse": "RMSE"}
+    summary = every.assign(mean=[1.0, 2, 3, 4, 5, 6], low=np.nan, high=np.nan)
+    table = plots.interval_table(summary, "", columns="metric", heads=heads, form=".0f").frame
+    assert table.columns.tolist() == ["Pearson's r", "RMSE"]
+    assert table.to_numpy().tolist() == [["6", "4"], ["3", "1"]]
+
+
+def test_a_table_of_trainings_has_each_and_their_mean():
+    values = frame(set=["b", "a"], training=[1, 2]).assign(value=[0.1, 0.3, np.nan, 0.5])
+    summary = pd.DataFrame({"set": ["a", "b"], "mean": [0.5, 0.2], "low": [np.nan, 0.1]})
+    beside = pd.DataFrame({"the paper": ["-1.0%"]}, index=["a"])
+    options = {"rows": "set", "form": "+.0%", "beside": beside}
+    table = plots.training_table(values, summary.assign(high=[np.nan, 0.3]), "", **options).frame
+    assert table.columns.tolist() == ["the paper", "1", "2", "mean"]
+    assert table.loc["a"].tolist() == ["-1.0%", "–", "+50%", "+50%"]
+    assert table.loc["b"].tolist() == ["–", "+10%", "+30%", "+20% ±\u00a010%"]
+
+
+def test_a_sheet_has_plain_numbers_or_those_of_its_form():
+    values = pd.DataFrame({"cells": [2532.0, np.nan], "loss": [0.5, 0.25]}, ["other", "io"])
+    table = plots.sheet(values, "", {"loss": ".2f"}, best="least").frame
+    assert table.index.tolist() == ["IO model", "other"]
+    assert table["cells"].tolist() == ["–", "<b>2,532</b>"]
+    assert table["loss"].tolist() == ["<b>0.25</b>", "0.50"]
+    assert plots.sheet(values.T, "").frame.columns.tolist() == ["other", "IO model"]
 
 
 # --- in a kernel ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from nasbench201_cells import enumerate_nasbench201
 from sklearn.ensemble import RandomForestRegressor
 
 from ionas.benchmark.table import Table
@@ -16,7 +17,7 @@ from ionas.book.checks import check
 from ionas.paper import paper_table
 from ionas.parameters import PerformancePrediction, SearchSpace
 from ionas.plots import MODEL_LABELS
-from ionas.space.cells import CellSet, enumerate_cells, enumerate_nasbench201
+from ionas.space.cells import CellSet, enumerate_cells
 from ionas.tasks import prediction, regressors
 from ionas.tasks import scores as said
 from ionas.tasks.intervals import told

@@ -214,7 +214,7 @@ def test_other_orders_of_the_same_vertices_are_other_networks(tmp_path):
     cells = CellSet.from_cells([first, CHAIN])
     train_networks(*study(cells, 1), None, QUICK, tmp_path, jobs=1)
     load_network(tmp_path, first)
-    with pytest.raises(ValueError, match="stand in another order; run notebook 02 again"):
+    with pytest.raises(ValueError, match="are in another order; run notebook 02 again"):
         load_network(tmp_path, second)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from ionas.benchmark.table import load_table
+from ionas.book import about, publish
 from ionas.book import html as book
-from ionas.book import publish
 from ionas.book import run as runner
+from ionas.book.chapter import BookRun
 from ionas.book.configure import STAGES
+from ionas.book.findings import literal
 from ionas.book.folders import RECORD, RunFolder, locked, read_json, sealed, write_json
 from ionas.book.provenance import file_hash
 
@@ -67,7 +69,8 @@ def test_what_is_small_is_published(tiny_copy: Path, publication: Path) -> None:
 def test_no_path_of_this_machine_is_published(tiny_copy: Path, results: Path) -> None:
     path = tiny_copy / "search_space" / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["parameters"]["table"] = "/home/somewhere/private/table.parquet"
+    for parameters in (manifest["parameters"], manifest["inputs"]["parameters"]):
+        parameters["table"] = "/home/somewhere/private/table.parquet"
     write_json(path, sealed(manifest))
     publication = publish.publish("tiny")
     texts = [p.read_text() for p in publication.rglob("*") if p.suffix in (".json", ".yaml")]
@@ -91,7 +94,7 @@ def test_an_unfinished_run_is_refused_unless_partial(tiny_copy: Path, results: P
     with pytest.raises(publish.PublicationError, match=r"no finished 06_reinforce; .*--partial"):
         publish.publish("tiny")
     partial = RunFolder(publish.publish("tiny", partial=True))
-    assert "| Not run | 06_reinforce |" in book.about(partial)
+    assert "| Chapters not run yet | 6 |" in about.about([BookRun("Digits", partial, {})])
 
 
 def test_results_that_do_not_belong_together_are_refused(tiny_copy: Path, results: Path) -> None:
@@ -102,7 +105,7 @@ def test_results_that_do_not_belong_together_are_refused(tiny_copy: Path, result
     with pytest.raises(publish.PublicationError, match="06_reinforce was made from other results"):
         publish.publish("tiny")
     with pytest.raises(book.BookError, match="06_reinforce was made from other results"):
-        book.stage_book(RunFolder(tiny_copy), tiny_copy.parent / "_build")
+        book.stage_book([RunFolder(tiny_copy)], tiny_copy.parent / "_build")
 
 
 def test_a_changed_letter_of_a_manifest_is_noticed(tiny_copy: Path, results: Path) -> None:
@@ -169,26 +172,26 @@ def test_a_changed_publication_is_refused(
 
 
 def test_facts_are_those_of_the_run(publication: Path) -> None:
-    text = book.about(RunFolder(publication))
+    text = about.about([BookRun("Digits", RunFolder(publication), {})])
     assert "| Run | **tiny**, published |" in text
     assert "| Profile | tiny |" in text
     assert f"digits, {len(load_table('digits')):,} cells" in text
     assert "| Labeled networks | 14 train (12 of them trained), 5 validation |" in text
-    assert "05 seeds [1, 2]" in text
-    assert "| Not run | nothing |" in text
+    assert "| Chapters not run yet | none |" in text
 
 
 def test_reencoded_images_are_called_so() -> None:
     for path in ("../data/cifar10-images.zip", "/data/cifar10-images"):
-        title = book.images_title({"images": "folder", "images_path": path})
+        title = about.images_title({"images": "folder", "images_path": path})
         assert title == "CIFAR-10 (JPEG re-encoded)"
-    assert book.images_title({"images": "folder", "images_path": "my/birds"}) == "birds"
-    assert book.images_title({"images": "cifar10", "images_path": "data"}) == "CIFAR-10"
+    assert about.images_title({"images": "folder", "images_path": "my/birds"}) == "birds"
+    assert about.images_title({"images": "cifar10", "images_path": "data"}) == "CIFAR-10"
 
 
 def test_a_name_is_no_markup() -> None:
-    assert "<b>" not in book.literal("<b>&`x`|*y*")
-    assert book.literal("NAS-Bench 101, a (b)") == "NAS&#45;Bench 101, a (b)"
+    assert "<b>" not in literal("<b>&`x`|*y*")
+    assert literal("NAS-Bench-101, a_b (c)") == "NAS-Bench-101, a_b (c)"
+    assert literal("- a\n---\n_b_ c--d") == "&#45; a &#45;&#45;&#45; &#95;b&#95; c&#45;&#45;d"
 
 
 def test_a_publication_is_drawn_from_its_small_results_alone(

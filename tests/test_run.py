@@ -214,6 +214,16 @@ def test_a_dead_kernel_is_a_failure(fake: Fake) -> None:
     assert ran(fake.run()) == []
 
 
+def test_a_kernel_that_cannot_start_is_told_by_its_message(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ipykernel_launcher.py").write_text("raise SystemExit('no kernel')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    with pytest.raises(runner.RunError, match=r"RuntimeError: Kernel died(.|\n)*log\.txt"):
+        fake.run("second.fail=kill")
+
+
 @pytest.mark.parametrize(
     ("overrides", "options", "message"),
     [
@@ -404,6 +414,15 @@ def test_the_users_own_configuration_reaches_no_kernel(
     monkeypatch.setenv(name, str(tmp_path / value))
     given = execute.environment(tmp_path / "settings")
     assert given.get(name, "") != str(tmp_path / value)
+
+
+def test_files_where_a_run_is_started_are_not_pythons(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("random", "statistics", "numbers"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not Python's own')")
+    monkeypatch.chdir(tmp_path)
+    assert ran(fake.run("first.seed=11"))[:1] == ["first"]
 
 
 def test_an_orphan_is_ended_before_its_folder_is_used(fake: Fake) -> None:

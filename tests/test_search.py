@@ -138,7 +138,7 @@ def test_gradients_are_those_of_autograd_through_torchs_own_cell():
     torch.testing.assert_close(mean[-1], head(own[0])[0].detach(), rtol=1e-9, atol=1e-12)
 
 
-def test_the_nearest_unvisited_point_over_many_blocks():
+def test_the_nearest_unvisited_point():
     rng = np.random.default_rng(0)
     points, samples = rng.normal(size=(50, 3)), rng.normal(size=(9, 3))
     visited = rng.random((9, 50)) < 0.7
@@ -149,12 +149,10 @@ def test_the_nearest_unvisited_point_over_many_blocks():
     points, samples = torch.tensor(points).float(), torch.tensor(samples).float()
     offsets = (points.square().sum(1) / 2).repeat(9, 1)
     offsets[torch.tensor(visited)] = torch.inf
-    for width in (50, 20, 7, 1):
-        blocks = [block.T.contiguous() for block in points.split(width)]
-        assert nearest(samples, blocks, offsets).tolist() == expected
-        for few in (1, 3, 8):  # rows beside them change nothing
-            rows = slice(0, max(few, LEAST_ROWS))
-            assert nearest(samples[:few], blocks, offsets[rows]).tolist() == expected[:few]
+    for few in (1, 3, 8, 9):  # rows beside them change nothing
+        rows = offsets[: max(few, LEAST_ROWS)]
+        found = nearest(samples[:few], points.T.contiguous(), rows, torch.empty_like(rows))
+        assert found.tolist() == expected[:few]
 
 
 def test_equal_points_are_visited_in_their_order():
@@ -163,9 +161,9 @@ def test_equal_points_are_visited_in_their_order():
     samples = torch.randn(9, 16, generator=torch.Generator().manual_seed(1))
     offsets = (points.square().sum(1) / 2).repeat(9, 1)
     offsets[:, :5] = torch.inf
-    blocks = [block.T.contiguous() for block in points.split(128)]
     for runs in (1, 2, 9):
-        found = nearest(samples[:runs], blocks, offsets[: max(runs, LEAST_ROWS)])
+        rows = offsets[: max(runs, LEAST_ROWS)]
+        found = nearest(samples[:runs], points.T.contiguous(), rows, torch.empty_like(rows))
         assert found.tolist() == [5] * runs
 
 

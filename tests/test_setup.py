@@ -284,6 +284,11 @@ def test_make_says_what_it_does_and_where_to_look(fresh: Path) -> None:
     assert said.rindex("_build/test") > said.index("all passed")
     said = make(fresh, "book", "--dry-run").stdout
     assert said.index("ionas run --profile digits") < said.index("ionas book digits")
+    for name in ("two", "one"):
+        (fresh / "results" / name).mkdir(parents=True)
+        (fresh / "results" / name / "publication.json").touch()
+    said = make(fresh, "book", "--dry-run").stdout
+    assert "ionas book results/one results/two digits\n" in said
 
 
 @pytest.mark.parametrize("target", ["book", "test"])
@@ -295,7 +300,7 @@ def test_the_environment_of_the_user_changes_nothing(
     for name in ("PROFILE", "RUN", "PYTHON", "BIN", "TEST"):
         monkeypatch.setenv(name, "mine")
     assert make(fresh, target, "--dry-run").stdout == said
-    assert 'ionas book "mine"' in make(fresh, "book", "RUN=mine", "--dry-run").stdout
+    assert "ionas book mine yours" in make(fresh, "book", "RUN=mine yours", "--dry-run").stdout
 
 
 # --- workflow --------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ionas.book import stage as module
+from ionas.book import kept
 from ionas.book.configure import InvalidParameters
 from ionas.book.folders import RECORD, sealed, write_json
-from ionas.book.stage import File, Stage, StageError, finding, start
+from ionas.book.kept import File, KeptError
+from ionas.book.stage import Stage, StageError, finding, start
 
 CALLS: list[Any] = []
 
@@ -31,7 +32,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def displayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the notebook would show."""
     shown: list[Any] = []
-    monkeypatch.setattr("ionas.book.stage._display", shown.append)
+    monkeypatch.setattr("ionas.book.stage._display", lambda thing, **_: shown.append(thing))
     return shown
 
 
@@ -102,7 +103,7 @@ def test_forms_are_by_the_ending() -> None:
     found = stage.kept("a.safetensors", arrays, 3)
     assert all(np.array_equal(found[name], value) for name, value in arrays(3).items())
     for wrong in ("a.pickle", "a.npy", "../a.json", "b/a.json", "a"):
-        with pytest.raises(StageError, match="no file name that ends in one of"):
+        with pytest.raises(KeptError, match="no file name that ends in one of"):
             stage.made(wrong, doubled, 1)
 
 
@@ -118,7 +119,7 @@ def test_a_result_can_be_handed_on_unread() -> None:
 
 
 def test_only_plain_values_and_files_can_be_told_apart() -> None:
-    with pytest.raises(StageError, match=r"a.json: argument 0 of doubled is a ndarray; give"):
+    with pytest.raises(KeptError, match=r"a.json: argument 0 of doubled is a ndarray; give"):
         begin().made("a.json", doubled, np.ones(3))
 
 
@@ -126,6 +127,14 @@ def test_a_damaged_result_is_computed_again() -> None:
     stage = begin()
     path = stage.made("a.json", doubled, 3).path
     path.write_text("7")
+    assert begin().kept("a.json", doubled, 3) == 6
+    assert CALLS == [3, 3]
+
+
+@pytest.mark.parametrize("change", [('"key"', '"kez"'), ('"sha256"', '"sha255"'), ("{", "[")])
+def test_what_a_damaged_ledger_says_is_computed_again(change: tuple[str, str]) -> None:
+    ledger = begin().made("a.json", doubled, 3).path.parent / "kept.json"
+    ledger.write_text(ledger.read_text().replace(*change))
     assert begin().kept("a.json", doubled, 3) == 6
     assert CALLS == [3, 3]
 
@@ -160,7 +169,7 @@ def test_all_can_be_computed_afresh(runs: Path, monkeypatch: pytest.MonkeyPatch)
 def test_time_that_a_killed_call_has_spent_counts(tmp_path: Path) -> None:
     stamp = tmp_path / "stamp.json"
     stamp.write_text('{"key": "k", "wall_s": 100.0, "processor_s": 50.0}')
-    with module._clock(stamp) as spent:
+    with kept._clock(stamp) as spent:
         pass
     assert spent["wall_s"] >= 100
     assert spent["processor_s"] >= 50
@@ -188,6 +197,14 @@ def test_only_what_the_cells_have_set_is_a_parameter() -> None:
     cells[1] = first.replace("seed", "sead")
     with pytest.raises(InvalidParameters, match="did you mean 'seed'"):
         begin(In=cells, sead=5, home="/x")
+
+
+def test_a_name_that_papermill_makes_a_number_of_is_a_text(runs: Path) -> None:
+    stage = start("search_space", {"dataset": 2024, "seed": 3})
+    assert (stage.parameters.dataset, stage.parameters.seed) == ("2024", 3)
+    for value in (1.5, True, None):  # how it was written is lost
+        with pytest.raises(InvalidParameters, match=r"dataset is .* text, which papermill .* -r"):
+            start("search_space", {"dataset": value})
 
 
 def test_a_tuple_counts_as_a_list(runs: Path) -> None:
@@ -237,7 +254,7 @@ def test_a_publication_is_read_and_nothing_is_computed(runs: Path) -> None:
     stage = begin(seed=9)  # whatever the parameters are
     assert stage.kept("numbers.json", fake_study.numbers, stage.parameters, "") == [0, 1, 2]
     left_out = stage.made("times.json", fake_study.now)
-    with pytest.raises(StageError, match="too large for a publication"):
+    with pytest.raises(KeptError, match="too large for a publication"):
         left_out.load()
     with pytest.raises(StageError, match=r"no other\.json of first: it was made by an older"):
         stage.made("other.json", fake_study.now)
@@ -249,7 +266,7 @@ def test_a_publication_is_read_and_nothing_is_computed(runs: Path) -> None:
 @pytest.mark.parametrize(("shows", "word"), [(True, "yes"), (False, "no"), (None, "undecided")])
 def test_a_finding_has_one_look(shows: bool | None, word: str, displayed: list[Any]) -> None:
     finding("a  is\nlarger", shows, "it is 3 % larger")
-    assert displayed[0].data.split("\n>\n") == [
+    assert displayed[0]["text/markdown"].split("\n>\n") == [
         "> **Paper:** a is larger",
         "> **This run:** it is 3 % larger",
         f"> **Same here:** {word}",
@@ -261,6 +278,6 @@ def test_the_footer_tells_where_results_come_from(displayed: list[Any]) -> None:
     stage.made("a.json", doubled, 1)
     stage.finish()
     text = displayed[0].data
-    for word in ("seed = 7", "&lt;b&gt;.csv", "revision", "Machine", "torch", "MB"):
+    for word in ("seed = 7", "&lt;b&gt;.csv", "revision", "Machine", "torch"):
         assert word in text
     assert str(stage.folder) not in text

@@ -72,9 +72,7 @@ def as_double(data):
     )
 
 
-@pytest.mark.parametrize("block", [1, 128])
-def test_an_epoch_meets_every_pair_and_every_unlabeled_cell_once(monkeypatch, block):
-    monkeypatch.setattr(seen, "BLOCK", block)
+def test_an_epoch_meets_every_pair_and_every_unlabeled_cell_once():
     data, pairs, cells = small_data(), [], []
     for batch in batches("io", data, SMALL, 1):
         assert len(batch.rows) <= SMALL.batch_size
@@ -87,12 +85,6 @@ def test_an_epoch_meets_every_pair_and_every_unlabeled_cell_once(monkeypatch, bl
             pairs += list(zip(batch.networks.tolist(), batch.images.tolist(), strict=True))
     assert sorted(pairs) == [(n, i) for n in range(10) for i in range(6)]
     assert sorted(cells) == sorted(data.unlabeled.tolist())
-
-
-def test_blocks_do_not_change_the_order(monkeypatch):
-    rows = [batch.rows.tolist() for batch in batches("io", small_data(), SMALL, 1)]
-    monkeypatch.setattr(seen, "BLOCK", 2)
-    assert [batch.rows.tolist() for batch in batches("io", small_data(), SMALL, 1)] == rows
 
 
 def test_all_models_meet_the_same_batches_and_the_original_all_cells():
@@ -476,7 +468,7 @@ def test_gather_by_hand():
 
 def test_the_accuracy_model_and_the_reference_see_all_labeled_cells():
     data = seen.gather(*study())[0]["accuracy"]
-    assert seen.SEES["arch2vec"] == "accuracy"
+    assert seen.DATA_OF["arch2vec"] == "accuracy"
     assert data.labeled.networks.tolist() == [0, 1, 2]
     np.testing.assert_allclose(data.labeled.accuracy, [0, 0.1, 0.2])
     assert len(data.labeled) == 3 * 3  # once for each of the IO model's images
@@ -555,7 +547,7 @@ def test_gather_wants_the_accuracy_of_labeled_cells():
 
 def test_data_that_do_not_fit_are_refused():
     data = small_data()
-    with pytest.raises(ValueError, match="unlabeled cells hold labeled ones"):
+    with pytest.raises(ValueError, match="unlabeled cells contain labeled ones"):
         replace(data, unlabeled=data.train)
     with pytest.raises(ValueError, match="no validation cells"):
         replace(data, validation=data.validation[:0])

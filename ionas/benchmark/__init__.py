@@ -1,1 +1,1 @@
-"""What networks achieved: tables of measured accuracies."""
+"""Tables of the measured accuracies of networks."""

@@ -4,9 +4,9 @@ The table that `build` writes is shipped as `ionas/data/digits.parquet`; the boo
 """
 
 import hashlib
-import json
 import platform
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ionas import parallel, parts
+from ionas import parts
 from ionas.benchmark.table import FIELDS, Table, column_name
 from ionas.images import ImageSet, load_images
 from ionas.parameters import Pretraining
-from ionas.pretraining import train_network
-from ionas.space.cells import Cell, CellSet, enumerate_cells
-
-CELLS_PER_PART = 4
-# The parameters of notebook 02 that say how a network is built and trained.
-TRAINING = (
-    *("channels", "stacks", "cells_per_stack", "epochs", "batch_size", "learning_rate"),
-    *("momentum", "weight_decay", "clip", "augment"),
-)
+from ionas.pretraining import RECIPE, train_network
+from ionas.space.cells import Cell, enumerate_cells
 
 
 def build(
@@ -41,9 +34,9 @@ def build(
 
     Each cell is trained `repeats` times at each budget of `epochs`, with its own schedule and a
     seed of its own, so the table depends neither on the order nor on the number of processes. Times
-    are CPU seconds of one thread. Finished cells are kept in the folder `OUT.parts`, a few to a
-    file, under a name that tells the settings: a killed build goes on where it was. The folder
-    stays until it is removed by hand. `epochs` and `seed` of the recipe are not used.
+    are CPU seconds of one thread. Results of finished cells are kept in the folder `OUT.parts`, so
+    that a killed build goes on where it was; the folder stays until it is removed by hand. `epochs`
+    and `seed` of the recipe are not used.
     """
     budgets = sorted(epochs)
     recipe = recipe.model_copy(update={"epochs": budgets[-1]})
@@ -53,27 +46,18 @@ def build(
         "name": images.name,
         "epochs": budgets[-1],
         "time_unit": "CPU seconds",
-        "recipe": recipe.model_dump(include=set(TRAINING)),
+        "recipe": recipe.model_dump(include=set(RECIPE)),
         "budgets": budgets,
         "repeats": repeats,
         "max_vertices": max_vertices,
         "images": {part: len(getattr(images, part)) for part in ("train", "validation", "test")},
     }
+    given = recipe.model_dump(include={*RECIPE, "images", "validation_images"})
+    given["images_path"] = recipe.images_path and str(Path(recipe.images_path).resolve())
+    texts = zip(*cells.to_text(), strict=True)
+    calls: list[parts.Call] = [((*text, given, budgets, repeats), ()) for text in texts]
     folder = out.with_name(f"{out.name}.parts")
-    settings = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
-    starts = range(0, len(cells), CELLS_PER_PART)
-    names = [f"{settings}-{start:06d}.json" for start in starts]
-    kept = {name: parts.read(folder, name) for name in names}
-    items = [
-        (cells[start : start + CELLS_PER_PART], images, recipe, budgets, repeats)
-        for start, name in zip(starts, names, strict=True)
-        if kept[name] is None
-    ]
-    missing = [name for name in names if kept[name] is None]
-    for index, rows in parallel.completed(_part, items, jobs, f"{len(cells)} cells", "part"):
-        kept[missing[index]] = json.dumps(rows).encode()
-        parts.write(folder, missing[index], json.dumps(rows).encode())
-    frame = pd.DataFrame([row for name in names for row in json.loads(kept[name] or b"[]")])
+    rows = parts.complete(_measure, calls, {}, folder, jobs, f"{len(cells)} cells", "cell")
     about["provenance"] = {
         "command": "ionas benchmark build",
         "processor": platform.machine(),
@@ -81,7 +65,7 @@ def build(
         "torch": version("torch"),
         "ionas": version("ionas"),
     }
-    table = Table(cells, frame, about)
+    table = Table(cells, pd.DataFrame(rows), about)
     table.write(out)
     return table
 
@@ -109,7 +93,12 @@ def measure(
     return row
 
 
-def _part(
-    cells: CellSet, images: ImageSet, recipe: Pretraining, epochs: list[int], repeats: int
-) -> list[dict[str, float]]:
-    return [measure(cell, images, recipe, epochs, repeats) for cell in cells]
+def _measure(
+    adjacency: str, operations: str, recipe: dict[str, Any], epochs: list[int], repeats: int
+) -> dict[str, float]:
+    p = Pretraining(**recipe)
+    images = _images(p.images, p.images_path, p.validation_images)
+    return measure(Cell.from_text(adjacency, operations), images, p, epochs, repeats)
+
+
+_images = lru_cache(maxsize=1)(load_images)

@@ -1,4 +1,4 @@
-"""Fetch the paper's data, NAS-Bench-101 and CIFAR-10: checked, and resumed where they stopped."""
+"""Download the paper's data, NAS-Bench-101 and CIFAR-10, check them, and resume what stopped."""
 
 import os
 from contextlib import suppress
@@ -9,11 +9,11 @@ from ionas.benchmark.tfrecord import PUBLISHED
 
 
 class FetchError(ValueError):
-    """A file that could not be fetched; the message says what to do, also without a network."""
+    """A file that could not be fetched; the message says what to do, with or without a network."""
 
 
 class Source(NamedTuple):
-    """A published file: where it is, its SHA-256, and about how large it is in MB."""
+    """A published file: its address, its SHA-256, and its approximate size in MB."""
 
     address: str
     sha256: str
@@ -36,15 +36,12 @@ SOURCES = {
 def fetch(name: str, folder: Path) -> Path:
     """Download a data set of SOURCES into a folder, unless it is there, and check it.
 
-    What a broken download left is kept in a hidden file beside the target and the next call goes on
-    from there. Returns the TFRecord file, or the folder with CIFAR-10, which is unpacked, too, as
-    `images.load_images` wants it.
+    What an interrupted download left is kept in a hidden file beside the target, and the next call
+    goes on from there. Returns the TFRecord file, or the folder in which CIFAR-10 is unpacked as
+    `images.load_images` needs it.
 
-    Raises
-    ------
-    FetchError
-        If the name is unknown, the address cannot be reached, the folder cannot be written, or the
-        file is another one than the published; it says what to do offline.
+    Raises FetchError if the name is unknown, the address cannot be reached, the folder cannot be
+    written, or the file differs from the published one.
     """
     import pooch
     from requests import RequestException
@@ -61,7 +58,7 @@ def fetch(name: str, folder: Path) -> Path:
                 CIFAR10(folder)
                 return folder
         if target.exists() and pooch.file_hash(str(target)) != source.sha256:
-            raise ValueError(f"{target} is there, but it is another file: remove or rename it")
+            raise ValueError(f"{target} exists, but is a different file: remove or rename it")
         folder.mkdir(parents=True, exist_ok=True)
         known = f"sha256:{source.sha256}"
         pooch.retrieve(source.address, known, target.name, folder, downloader=_resume)
@@ -79,7 +76,7 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def _resume(url: str, output: str, _: Any) -> None:
-    """Download a file, as pooch wants it, and go on after what is there of it."""
+    """Download a file as pooch's downloaders do, but go on after the part that is there."""
     from pooch import HTTPDownloader
 
     partial = Path(output).with_name(f".{url.rpartition('/')[2]}.part")

@@ -1,7 +1,7 @@
-"""Reading the file of a table: Parquet or delimited text, whose columns, sound values.
+"""Read the file of a table, Parquet or delimited text, and check its columns and values.
 
-A file is another's, so every fault of it becomes one InvalidTable that names the file, the column
-or row, and the mend; and a file is refused before it can fill the memory.
+Every fault of a file becomes one InvalidTable that names the file, the column or row, and how to
+mend it. A file that would fill the memory is refused before it is read.
 """
 
 import csv
@@ -26,29 +26,29 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 FIELDS = ("train_accuracy", "validation_accuracy", "test_accuracy", "training_time")
 PARAMETERS = "trainable_parameters"
 COLUMN = re.compile(rf"({'|'.join(FIELDS)})(?:_([0-9]+))?(?:_r([0-9]+))?")
-ABOUT = b"ionas"  # in the metadata of a Parquet file: what is said of the table
+ABOUT = b"ionas"  # in the metadata of a Parquet file: `Table.about`
 VERIFIED = b"ionas.cells"  # in the metadata of a Parquet file: digest of cells with their hashes
 DIGITS = Path(__file__).parents[1] / "data" / "digits.parquet"
 _TEXTS = ("hash", "adjacency", "operations", "architecture")
-_LONGEST = 1000  # characters of a text that tells a cell
+_LONGEST = 1000  # characters of a text that describes a cell
 _MOST_ROWS = 1 << 23
-_MOST_BYTES = 1 << 31  # of a text file, or, uncompressed, of what is read of a Parquet file
-# What readers raise for bytes that are none of their format.
+_MOST_BYTES = 1 << 31  # of a text file, or of the uncompressed columns of a Parquet file
+# What readers raise for bytes that are not of their format.
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, RecursionError, csv.Error, pa.ArrowException)
 
 
 class InvalidTable(ValueError):
-    """A table that cannot be used; the message names the file, the column or row, and the mend."""
+    """A table that cannot be used; the message names the place and how to mend it."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is read of a file."""
+    """What is read from a file."""
 
-    columns: list[str]  # all that it has
-    texts: dict[str, list[str]]  # columns that tell the cells
+    columns: list[str]  # names of all columns of the file
+    texts: dict[str, list[str]]  # columns that describe the cells
     frame: pd.DataFrame  # trainable_parameters and the measured columns under their plain names
-    about: dict[str, Any]  # this and the digest are what `Table.write` left in the metadata
+    about: dict[str, Any]  # metadata written by `Table.write`, as is the digest of the cells
     digest: bytes
 
 
@@ -57,12 +57,8 @@ def read(source: Path | str, dataset: str = "", with_texts: bool = True) -> Cont
 
     `source` is `digits`, a Parquet file, or text in a .csv or .tsv file, with fields between
     commas, semicolons or tabs. Columns DATASET_FIELD of the `dataset` are taken for the fields.
-
-    Raises
-    ------
-    InvalidTable
-        If the file is missing, malformed or too large, a column is missing or there twice, a value
-        is none of its column, or the data set is not there.
+    Raises InvalidTable if the file is missing, malformed or too large, a column is missing or there
+    twice, a value is impossible, or the data set is not there.
     """
     path = place_of(source)
     try:
@@ -75,10 +71,12 @@ def read(source: Path | str, dataset: str = "", with_texts: bool = True) -> Cont
             delimiter, columns = _header(path)
         about = json.loads(metadata.get(ABOUT, b"{}"))
         if type(about) is not dict or type(about.get("epochs", 0)) is not int:
-            raise ValueError("its metadata are none of a table")
+            raise ValueError("its metadata are not those of a table")
         cells, numbers = _columns_of_cells(path, columns), _numbers_named(path, columns, dataset)
         names = [*(cells if with_texts else []), *numbers]
         frame = _read_text(path, delimiter, columns) if delimiter else _read_parquet(path, names)
+        if delimiter not in ("", ","):
+            _read_commas(path, frame, numbers)
         if not len(frame):
             raise InvalidTable(f"{path} has a header, but no rows")
         texts = {name: _checked_texts(path, frame[name]) for name in cells if name in names}
@@ -94,18 +92,18 @@ def read(source: Path | str, dataset: str = "", with_texts: bool = True) -> Cont
 
 
 def place_of(source: Path | str) -> Path:
-    """File of a table: `digits`, or its path, in which `~` is the home folder."""
+    """Path of a table's file; `digits` is the embedded one, and `~` the home folder."""
     return DIGITS if str(source) == "digits" else Path(os.path.expanduser(source))
 
 
 def listing(names: Iterable[str]) -> str:
-    """Write names for a message, which stays short."""
+    """List names in a message, at most twenty of them."""
     names = [name[:40] for name in names]
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def missing(path: Path | str, name: str, columns: Sequence[str]) -> str:
-    """Say that a column is missing, what there is, and what may be meant."""
+    """Say that a column is missing, which columns there are, and which may be meant."""
     near = get_close_matches(name, columns[:1000], 3)
     hint = f"; nearest: {listing(near)}" if near else ""
     return f"{path} has no column {name!r}; it has: {listing(columns)}{hint}"
@@ -129,6 +127,10 @@ def _header(path: Path) -> tuple[str, list[str]]:
         header = file.readline(1 << 20)
         while header.isspace():
             header = file.readline(1 << 20)
+    if not header:
+        raise InvalidTable(f"{path} is empty; it needs a header and a row per cell")
+    if "\0" in header:
+        raise InvalidTable(f"{path} is not UTF-8 text, perhaps UTF-16; save it as UTF-8")
     delimiter = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
     return delimiter, [name.strip() for name in names]
@@ -139,7 +141,6 @@ def _read_text(path: Path, delimiter: str, columns: list[str]) -> pd.DataFrame:
     frame = pd.read_csv(
         path,
         sep=delimiter,
-        decimal="," if delimiter == ";" else ".",  # points are understood later, too
         names=columns,
         header=0,
         dtype=dict.fromkeys(_TEXTS, str),
@@ -152,6 +153,23 @@ def _read_text(path: Path, delimiter: str, columns: list[str]) -> pd.DataFrame:
             "put operations in quotes, or separate the columns by semicolons"
         )
     return frame
+
+
+def _read_commas(path: Path, frame: pd.DataFrame, numbers: dict[str, str]) -> None:
+    """Put points for decimal commas; InvalidTable where they may separate thousands instead."""
+    texts = {name: frame[name].astype(str) for name in numbers if not is_numeric_dtype(frame[name])}
+    points = any(column.str.contains(".", regex=False).any() for column in texts.values())
+    points |= any((frame[name] % 1 > 0).any() for name in numbers if name not in texts)
+    for name, column in texts.items():
+        commas = column.str.contains(",", regex=False)
+        if commas.any() and (points or numbers[name] == PARAMETERS):
+            raise InvalidTable(
+                f"{path}: {name} of row {commas.argmax()} is {column[commas.argmax()][:40]!r}, in "
+                "which the comma may be a decimal sign or stand between thousands; write numbers "
+                "as 1234.5"
+            )
+        pointed = column.str.replace(r"^([^,]*),([^,]*)$", r"\1.\2", regex=True)
+        frame[name] = pointed.where(frame[name].notna())
 
 
 def _read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
@@ -175,7 +193,7 @@ def _check_size(path: Path, size: int, rows: int = 0) -> None:
 
 
 def _columns_of_cells(path: Path, columns: list[str]) -> list[str]:
-    """Columns that tell the cells; raises InvalidTable if there are none, or one is there twice."""
+    """Columns that describe the cells; InvalidTable if they are missing or there twice."""
     if twice := [name for name, count in Counter(columns).items() if count > 1]:
         raise InvalidTable(f"{path} has a column twice: {listing(twice)}; keep one")
     needed = [name for name in ("adjacency", "operations") if name not in columns]
@@ -192,7 +210,7 @@ def _columns_of_cells(path: Path, columns: list[str]) -> list[str]:
 def _numbers_named(path: Path, columns: list[str], dataset: str) -> dict[str, str]:
     """Columns of numbers -> their plain names.
 
-    Which data set is meant is never guessed: std_test_accuracy is no accuracy.
+    The data set is never guessed: std_test_accuracy is not the accuracy of a data set.
     """
     ending = "_test_accuracy"
     there = sorted(name.removesuffix(ending) for name in columns if name.endswith(ending))
@@ -226,16 +244,20 @@ def _checked_texts(path: Path, column: pd.Series) -> list[str]:
 
 
 def _checked_numbers(path: Path, column: pd.Series, field: str) -> pd.Series:
-    """Numbers of a column; raises InvalidTable if one cannot be."""
+    """Numbers of a column; raises InvalidTable if one is impossible."""
     numbers = column
     if not is_numeric_dtype(column) or is_bool_dtype(column):
         texts = np.array([str(value)[:_LONGEST] for value in column], object)
         numbers = pd.Series(pd.to_numeric(texts, errors="coerce"))
     accuracy = "accuracy" in field
-    inside = numbers.astype(np.float64).between(0, 1 if accuracy else sys.float_info.max)
+    values = numbers.astype(np.float64)
+    inside = values.between(0, 1 if accuracy else sys.float_info.max)
+    if field == PARAMETERS:  # with a comma for the thousands it would be read as a fraction
+        inside &= values % 1 == 0
     if len(wrong := np.flatnonzero(column.notna() & ~inside)):
         value = reprlib.repr(column.tolist()[wrong[0]])
-        wanted = "an accuracy from 0 to 1 (not percent)" if accuracy else "a number from 0 up"
+        whole = "a whole number" if field == PARAMETERS else "a number"
+        wanted = "an accuracy from 0 to 1 (not percent)" if accuracy else f"{whole} from 0 up"
         raise InvalidTable(
             f"{path}: {column.name} of row {wrong[0]} is {value}, not {wanted}; leave unknown ones "
             "empty"

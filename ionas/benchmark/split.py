@@ -13,7 +13,7 @@ def split_table(table: Table, p: SearchSpace) -> pd.DataFrame:
 
 
 def part_sizes(split: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of `cells` by `part`, and by `labeled` (empty for cells without a label)."""
+    """Count `cells` by `part` and by `labeled` (empty for cells without a label)."""
     return split.groupby(["part", "labeled"]).size().rename("cells").reset_index()
 
 
@@ -24,14 +24,13 @@ def split_cells(hashes: np.ndarray, known: np.ndarray, p: SearchSpace) -> pd.Dat
     labeled train cells of seed 1 are the paper's own. In ascending order of their hash, the first
     cells are the train part. One generator shuffles the train part, then the validation part; a
     second one of the same seed draws labeled cells from the first, then from the second. (The
-    paper's 77 labeled validation cells are printed nowhere: those drawn here are a candidate.)
-    Only cells that are `known`, (N,) bool, to have a test accuracy are labeled; ValueError is
-    raised if a part has fewer of them than are wanted.
+    paper does not list its 77 labeled validation cells; those drawn here may be the same.)
 
-    Returns a row per cell in the order of the table: `index`, `hash`, `part` (train or validation),
-    `labeled` (train, validation or empty) and `rank`, the place of a labeled cell in the order in
-    which those of its part were drawn, from 0 (-1: not labeled). The first ranks are the same
-    however many cells are labeled, and the parts are the same for every seed.
+    Only cells whose test accuracy is `known`, (N,) bool, are labeled. Returns a row per cell in the
+    order of the table: `index`, `hash`, `part` (train or validation), `labeled` (train, validation
+    or empty) and `rank`, the position at which a labeled cell of a part was drawn, from 0 (-1: not
+    labeled). The first ranks are the same however many cells are labeled, and the parts are the
+    same for every seed. Raises ValueError if a part has fewer known cells than are wanted.
     """
     by_hash = np.argsort(hashes, kind="stable")
     train_size = int((1 - p.validation_fraction) * len(hashes))

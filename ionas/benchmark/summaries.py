@@ -1,6 +1,6 @@
-"""Small frames that charts of a whole table are drawn from: quantiles, histograms, samples.
+"""Small frames from which charts of a whole table are drawn: quantiles, histograms, samples.
 
-A table may have 423,624 cells; what comes out here has at most some thousand rows.
+A table may have 423,624 cells; the frames have at most some thousand rows.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _COUNTED = {
 
 
 def about(table: Table) -> dict[str, Any]:
-    """What is said of a table: `name`, `cells`, how many of them have each field (`known`).
+    """Describe a table: its `name`, its number of `cells`, and of those with each field (`known`).
 
-    Also `searchable`, the cells with validation accuracy and training time, and `repeats` of the
-    test accuracy.
+    Also `searchable`, the number of cells with validation accuracy and training time, and
+    `repeats`, those of the test accuracy.
     """
     fields = [name for name in FIELDS if name in table.frame]
     return {
@@ -46,9 +46,9 @@ def labeled_distribution(table: Table, split: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_facts(table: Table, split: pd.DataFrame) -> dict[str, float]:
-    """How skewed the test accuracies are (Fig. 9): `median`, and `middle` of the range.
+    """Say how skewed the test accuracies are (Fig. 9): `median`, and `middle` of the range.
 
-    Also `labeled_above`, the share of the labeled train cells that lie above the middle.
+    Also `labeled_above`, the share of the labeled train cells above the middle.
     """
     accuracy = table.values("test_accuracy")
     middle = float((np.nanmin(accuracy) + np.nanmax(accuracy)) / 2)
@@ -58,10 +58,10 @@ def accuracy_facts(table: Table, split: pd.DataFrame) -> dict[str, float]:
 
 
 def accuracy_by_rank(table: Table, cells: int = 800) -> pd.DataFrame:
-    """Test accuracy of evenly spaced cells, from the worst to the best.
+    """Test accuracy of cells at evenly spaced ranks, from the worst to the best.
 
-    Columns are `rank` from 0 among all cells with an accuracy, `mean`, and `repeat_0`, `repeat_1`,
-    ...: the single repeats that the table has.
+    Columns are `rank`, from 0 among all cells with an accuracy, `mean`, and `repeat_0`, `repeat_1`
+    and so on, the single repeats that the table has.
     """
     mean = table.values("test_accuracy")
     order = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]  # NaN comes last
@@ -73,7 +73,7 @@ def accuracy_by_rank(table: Table, cells: int = 800) -> pd.DataFrame:
 
 
 def cell_properties(table: Table) -> dict[str, np.ndarray]:
-    """What one can count of the cells, (N,) each: parameters if known, depth, each operation.
+    """Properties of cells, (N,) each: parameters if known, depth, number of each operation.
 
     Depth is left out in a space whose cells all have the same edges.
     """
@@ -90,12 +90,12 @@ def cell_properties(table: Table) -> dict[str, np.ndarray]:
 
 
 def accuracy_by_counts(table: Table) -> pd.DataFrame:
-    """Quantiles of the test accuracy by what one can count of a cell.
+    """Quantiles of the test accuracy by each of the `cell_properties`.
 
-    Cells count as failed if their accuracy is among the worst, a share FAILED of all; quantiles are
-    of the others. A property with more than 12 values is cut into 10 groups of about equal size.
-    There is a row per `property` and group of its values, from `least` to `most`: `cells`, `failed`
-    (a share of them), `threshold` (the same in every row), `q05`, `q25`, `q50`, `q75`, `q95`.
+    The worst cells, a share FAILED of all, count as failed; quantiles are of the others. A property
+    with more than 12 values is cut into 10 groups of about equal size. There is a row per
+    `property` and group of its values, from `least` to `most`, with `cells`, `failed` (a share of
+    them), `threshold` (the same in every row), and `q05`, `q25`, `q50`, `q75`, `q95`.
     """
     accuracy = table.values("test_accuracy")
     known = np.isfinite(accuracy)
@@ -116,7 +116,7 @@ def accuracy_by_counts(table: Table) -> pd.DataFrame:
 
 
 def histogram(values: Mapping[str, np.ndarray], bins: int = 40) -> pd.DataFrame:
-    """Counts of several sets of numbers in the same bins, without those that are not finite.
+    """Count several sets of numbers in the same bins; numbers that are not finite are left out.
 
     Columns are `low` and `high` of each bin, and a column of counts for every name.
     """
@@ -140,11 +140,11 @@ def extreme_cells(table: Table, count: int = 4) -> pd.DataFrame:
 
 
 def hexagon_medians(points: np.ndarray, accuracy: np.ndarray, across: int = 24) -> pd.DataFrame:
-    """Median accuracy of the cells in each hexagon of the plane, `across` of them in a row.
+    """Median accuracy of the cells in each hexagon of the plane, `across` hexagons in a row.
 
     Each axis of the (N, 2) points is stretched to the same length; cells without an accuracy are
-    left out. Columns are `x`, `y` of the centre, in widths of a hexagon (corners up and down),
-    `accuracy` and `cells`.
+    left out. Columns are `x` and `y` of the centre in widths of a hexagon, which has a corner at
+    its top, `accuracy` and `cells`.
     """
     known = np.isfinite(accuracy)
     points, accuracy = np.asarray(points, np.float64)[known], accuracy[known]
@@ -162,9 +162,10 @@ def hexagon_medians(points: np.ndarray, accuracy: np.ndarray, across: int = 24) 
 
 
 def neighbor_correlation(values: np.ndarray, accuracy: np.ndarray) -> float:
-    """Pearson's r between the accuracy of a cell and that of the nearest other one, (N, L) values.
+    """Pearson's r between the accuracy of a cell and that of its nearest neighbor.
 
-    NaN if either does not vary. Takes memory for N * N distances: for some thousand cells.
+    `values` are (N, L) embeddings. NaN if either accuracy does not vary. The memory for N * N
+    distances suffices for some thousand cells.
     """
     values = np.asarray(values, np.float64)
     squares = np.square(values).sum(1)

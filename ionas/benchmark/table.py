@@ -2,12 +2,13 @@
 
 One row per cell. Columns: `hash`, `adjacency` (text of n*n characters 0/1), `operations` (names
 joined by commas), `trainable_parameters`, and the measured fields of FIELDS. A plain field is the
-mean over repeats at the largest budget of epochs; `FIELD_4` is that at 4 epochs; `FIELD_r0` and
+mean over repeats at the largest budget of epochs; `FIELD_4` is the mean at 4 epochs; `FIELD_r0` and
 `FIELD_4_r0` are single repeats. Fields may be missing, or NaN for some cells. Other columns are not
 read.
 
 A table of NAS-Bench-201 may have `architecture` (its string) in place of adjacency and operations.
-Columns `DATASET_FIELD` are the fields by data set; those of the chosen one take the plain names.
+Columns `DATASET_FIELD` are fields of several data sets; those of the chosen one are read under
+their plain names.
 """
 
 import hashlib
@@ -42,8 +43,8 @@ from ionas.space.cells import CellSet
 class Table:
     """A tabular benchmark in memory.
 
-    `cells` are its N cells; `frame` has N rows of numbers in their order, `trainable_parameters`
-    and measured columns; `about` has `name`, `epochs` (the largest budget, 0 if unknown),
+    `cells` are its N cells; `frame` has N rows in the same order, with `trainable_parameters` and
+    the measured columns; `about` has `name`, `epochs` (the largest budget, 0 if unknown),
     `time_unit` and anything else of its provenance.
     """
 
@@ -70,10 +71,10 @@ class Table:
         return str(self.about.get("time_unit", "seconds"))
 
     def values(self, name: str, epochs: int | None = None, repeat: int | None = None) -> np.ndarray:
-        """Values of a field, or `trainable_parameters`: (N,) float64, NaN where unknown.
+        """Values of a field or `trainable_parameters`, (N,) float64, NaN where unknown.
 
-        `epochs` None is the largest budget, `repeat` None the mean over the repeats. Raises
-        InvalidTable if the table does not hold it.
+        If `epochs` is None, they are of the largest budget; if `repeat` is None, the mean over the
+        repeats. Raises InvalidTable if the table does not hold them.
         """
         column = column_name(name, 0 if epochs == self.epochs else epochs or 0, repeat)
         if column not in self.frame:
@@ -81,7 +82,7 @@ class Table:
         return self.frame[column].to_numpy(np.float64)
 
     def known(self, *names: str) -> np.ndarray:
-        """(N,) whether all these fields are known of a cell, at the largest budget, as means."""
+        """Whether a cell's means of all these fields at the largest budget are known, (N,) bool."""
         return self.frame.reindex(columns=list(names)).notna().all(axis=1).to_numpy()
 
     def repeats(self, name: str, epochs: int | None = None) -> int:
@@ -92,8 +93,8 @@ class Table:
     def write(self, path: Path) -> None:
         """Write the table as Parquet: complete, or not at all.
 
-        A digest of the cells and their hashes is written too, so that they need not be computed
-        again by `read`. Raises InvalidTable if a cell stands in two rows.
+        A digest of the cells and their hashes is written as well, so that `read` need not compute
+        the hashes again. Raises InvalidTable if a cell is in two rows.
         """
         _check_unique(path, self.cells)
         hashes = self.cells.hashes.tolist()
@@ -116,14 +117,10 @@ class Table:
         The hash of every cell is computed and compared with the file's, and the vertices of cells
         are put into the published order (`CellSet.canonical_order`), unless the file carries the
         digest that `write` left there and cells and hashes still fit it. `operations` may also be a
-        list of names per row, and `hash` may be missing. `dataset` says whose accuracies are read,
-        if the table has those of data sets.
-
-        Raises
-        ------
-        InvalidTable
-            If the file is missing or malformed, a cell invalid or double, a hash wrong, a value
-            impossible, or the data set not there.
+        list of names per row, and `hash` may be missing. `dataset` names the data set whose
+        accuracies are read, if the table has those of several. Raises InvalidTable if the file is
+        missing or malformed, a cell is invalid or there twice, a hash is wrong, a value is
+        impossible, or the data set is not there.
         """
         content = read(source, dataset)
         texts = content.texts
@@ -156,20 +153,19 @@ def load_table(source: str, dataset: str = "") -> Table:
     return Table.read(source, dataset)
 
 
-def check_table(source: str, dataset: str = "") -> dict[str, int]:
+def check_table(source: str, dataset: str = "") -> pd.DataFrame:
     """Look at a table's columns and numbers, but not at its cells.
 
-    Returns how many cells have a known mean at the largest budget, for the fields that are there.
+    Returns a row per cell with its means at the largest budget: all FIELDS, NaN where unknown.
     Raises InvalidTable if the study cannot run on the table.
     """
     content = read(source, dataset, with_texts=False)
-    known = {name: int(content.frame[name].count()) for name in FIELDS if name in content.frame}
-    if "test_accuracy" not in known:
+    if "test_accuracy" not in content.frame:
         column = missing(source, "test_accuracy", content.columns)
         raise InvalidTable(f"{column}; notebooks 01, 05 and 07 need it")
-    if not known["test_accuracy"]:
+    if not content.frame["test_accuracy"].count():
         raise InvalidTable(f"{source}: column 'test_accuracy' is empty; notebook 01 needs values")
-    return known
+    return content.frame.reindex(columns=list(FIELDS)).astype(np.float64)
 
 
 def check_output(source: str | Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""NAS-Bench-101 as it was published: its TFRecord becomes a table, without TensorFlow (METHOD 11).
+"""Convert the published TFRecord of NAS-Bench-101 to a table, without TensorFlow (METHOD 11).
 
 The file has one record per training: a cell, an epoch budget, and the accuracies and times at the
 start, halfway and at the end, of which the last are taken (Ying et al. 2019).
@@ -59,33 +59,29 @@ _Metrics: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("Met
 
 
 class InvalidRecord(ValueError):
-    """A TFRecord that is no NAS-Bench-101; the message names the file and the byte offset."""
+    """A TFRecord that is not NAS-Bench-101; the message names the file and the byte offset."""
 
 
 def convert(source: Path, out: Path, any_file: bool = False) -> Table:
     """Write the table of a NAS-Bench-101 TFRecord to a Parquet file, complete or not at all.
 
-    Every record's two checksums are compared, every cell's hash is computed and compared. Columns
-    are those of `ionas.benchmark.table`: all repeats of all budgets, and their means. A field is
-    stored in single precision where that loses nothing. `any_file` takes a file of the same format
-    whose SHA-256 is not a published one, such as a part of it.
+    Both checksums of every record and the hash of every cell are compared. Columns are those of
+    `ionas.benchmark.table`: all repeats of all budgets, and their means. A field is stored in
+    single precision where that loses nothing. `any_file` accepts a file of the same format whose
+    SHA-256 is not a published one, such as a part of it.
 
-    Raises
-    ------
-    InvalidRecord
-        If the file is damaged, cut off, not a published one, or holds something else.
-    InvalidTable
-        If the table cannot be written to `out`.
+    Raises InvalidRecord if the file is damaged, cut off, not a published one, or holds something
+    else, and InvalidTable if the table cannot be written to `out`.
     """
     check_output(source, out)
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest not in PUBLISHED and not any_file:
-        for _ in records(source):  # tells where it is damaged
+        for _ in records(source):  # raises if it is damaged
             pass
         raise InvalidRecord(
             f"{source} is an undamaged TFRecord, but its SHA-256 {digest} is not that of "
-            f"{' or '.join(PUBLISHED.values())}; take it all the same with --any-file"
+            f"{' or '.join(PUBLISHED.values())}; to convert it nevertheless, give --any-file"
         )
     table = _assemble(source)
     if digest in PUBLISHED and (len(table), table.repeats("test_accuracy")) != (CELLS, REPEATS):
@@ -111,7 +107,7 @@ def records(path: Path) -> Iterator[tuple[int, bytes]]:
             if not _fits(head[:8], check):
                 raise _refusal(path, offset, "the checksum of the record's length is wrong")
             if length > LONGEST:
-                problem = f"a record of {length:,} bytes is none of NAS-Bench-101"
+                problem = f"a record of {length:,} bytes is not one of NAS-Bench-101"
                 raise _refusal(path, offset, problem)
             body = file.read(length + 4)
             if len(body) < length + 4:
@@ -131,9 +127,9 @@ def _fits(data: bytes, check: int) -> bool:
 
 
 def _trainings(path: Path, cells: dict[str, tuple]) -> Iterator[tuple[float, ...]]:
-    """Yield of every record the cell's row, the position of its budget and the FIELDS.
+    """Yield the cell's row, the position of the budget and the FIELDS of every record.
 
-    By the way fill `cells`: hash -> row, adjacency, operations, parameters, offset of the first
+    Meanwhile `cells` is filled: hash -> row, adjacency, operations, parameters, offset of the first
     record.
     """
     for offset, data in records(path):
@@ -142,9 +138,9 @@ def _trainings(path: Path, cells: dict[str, tuple]) -> Iterator[tuple[float, ...
             if not type(name) is type(adjacency) is type(operations) is type(encoded) is str:
                 raise ValueError("it must hold a hash, epochs, adjacency, operations and metrics")
             if len(name) != 32:
-                raise ValueError(f"{name[:40]!r} is no hash of 32 digits")
+                raise ValueError(f"{name[:40]!r} is not a hash of 32 digits")
             if epochs not in EPOCHS:
-                raise ValueError(f"{epochs!r} epochs are none of {EPOCHS}")
+                raise ValueError(f"epochs is {epochs!r}, not one of {EPOCHS}")
             metrics = _Metrics.FromString(base64.b64decode(encoded))
             if metrics.trainable_parameters < 0:
                 raise ValueError(f"trainable_parameters is {metrics.trainable_parameters}")
@@ -158,24 +154,24 @@ def _trainings(path: Path, cells: dict[str, tuple]) -> Iterator[tuple[float, ...
             if known[1:3] != cell[1:]:
                 raise ValueError(f"another cell has its hash, at byte {known[4]}")
         except (ValueError, TypeError, RecursionError, DecodeError) as error:
-            problem = f"the record is none of NAS-Bench-101: {error}"
+            problem = f"the record is not one of NAS-Bench-101: {error}"
             raise _refusal(path, offset, problem) from error
         yield known[0], EPOCHS.index(epochs), *values
 
 
 def _assemble(path: Path) -> Table:
-    """Make the table of all records; raises InvalidRecord where it has holes or false hashes."""
+    """Make the table of all records; InvalidRecord if some are missing or a hash is wrong."""
     found: dict[str, tuple] = {}
     kinds = [("row", np.int32), ("budget", np.int8), *((name, np.float64) for name in FIELDS)]
     trainings = np.fromiter(_trainings(path, found), np.dtype(kinds))
     if not found:
-        raise InvalidRecord(f"{path} holds no record")
+        raise InvalidRecord(f"{path} has no records")
     _, adjacency, operations, parameters, first = zip(*found.values(), strict=True)
     try:
         cells = CellSet.from_text(adjacency, operations)
     except InvalidCell as error:
         row, _, problem = str(error).removeprefix("row ").partition(": ")
-        raise _refusal(path, first[int(row)], f"no cell: {problem}") from error
+        raise _refusal(path, first[int(row)], f"not a cell: {problem}") from error
     for offset, given, computed in zip(first, found, cells.hashes, strict=True):
         if given != computed:
             problem = f"the hash is {given!r}, but its cell has {computed}"

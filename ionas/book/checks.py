@@ -1,24 +1,13 @@
 """What the first look at the inputs can tell, before anything runs."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ionas.benchmark.table import check_table
 from ionas.book.configure import STAGES
 from ionas.images import check_source
 from ionas.parameters import Parameters
-from ionas.tasks.prediction import check_sizes
-
-
-class Source(NamedTuple):
-    """What is known of images before they are read: pixels of a side, images of the two parts."""
-
-    side: int
-    train: int
-    test: int
-
-
-SOURCES = {"digits": Source(8, 1297, 500), "cifar10": Source(32, 50_000, 10_000)}
+from ionas.tasks.prediction import scored
 
 
 def check(name: str, parameters: Mapping[str, Parameters]) -> None:
@@ -38,12 +27,20 @@ def _at_most(most: int, p: Any, name: str, limit: str) -> None:
 
 
 def _search_space(p: Any, _: Mapping[str, Any]) -> None:
-    cells = check_table(p.table, p.dataset)["test_accuracy"]
+    known = check_table(p.table, p.dataset)["test_accuracy"]
+    cells = known.count()
     if (labeled := p.labeled_train + p.labeled_validation) > cells:
         raise ValueError(
             f"labeled_train and labeled_validation are {labeled} cells together, but only {cells} "
             f"of {p.table} have a test accuracy; ask for fewer"
         )
+
+    if known.nunique() < 2:
+        raise ValueError(f"all test accuracies of {p.table} are the same; check the file")
+    train = int((1 - p.validation_fraction) * len(known))
+    for part, size in (("train", train), ("validation", len(known) - train)):
+        limit = f"at a validation_fraction of {p.validation_fraction} that part has {size} cells"
+        _at_most(size, p, f"labeled_{part}", f"{limit}; ask for fewer, or change the fraction")
 
 
 def _pretraining(p: Any, others: Mapping[str, Any]) -> None:
@@ -55,19 +52,17 @@ def _pretraining(p: Any, others: Mapping[str, Any]) -> None:
             there = getattr(space, f"labeled_{part}")
             mend = "ask for fewer, or label more"
             _at_most(there, p, name, f"search_space.labeled_{part} is {there}; {mend}")
-    if p.images in SOURCES:
-        side, train, test = SOURCES[p.images]
-        deepest = side.bit_length() - 1
-        halved = f"between two the image is halved, of {side} x {side} pixels"
-        _at_most(deepest, p, "stacks", f"{halved}; give at most {deepest}")
-        _at_most(test, p, "test_images", f"{p.images} has {test}; ask for fewer")
-        if p.validation_images + max(p.train_images, 1) > train:
-            raise ValueError(
-                f"validation_images is {p.validation_images} and train_images {p.train_images}, "
-                f"but {p.images} has {train} train images for both; ask for fewer"
-            )
-    if p.images != "digits":
-        check_source(p.images, p.images_path)
+    side, train, test = check_source(p.images, p.images_path)
+    named = p.images_path if p.images == "folder" else p.images
+    deepest = max(side.bit_length() - 1, 1)
+    halved = f"between two the image is halved, of {side} x {side} pixels"
+    _at_most(deepest, p, "stacks", f"{halved}; give at most {deepest}")
+    _at_most(test, p, "test_images", f"{named} has {test}; ask for fewer")
+    if p.validation_images + max(p.train_images, 1) > train:
+        raise ValueError(
+            f"validation_images is {p.validation_images} and train_images {p.train_images}, "
+            f"but {named} has {train} train images for both; ask for fewer"
+        )
 
 
 def _io_dataset(p: Any, others: Mapping[str, Any]) -> None:
@@ -81,31 +76,45 @@ def _io_dataset(p: Any, others: Mapping[str, Any]) -> None:
         _at_most(width + 1, p, "top_k", f"the networks have {width} features and a bias; {mend}")
 
 
+def _output_features(p: Any, others: Mapping[str, Any]) -> None:
+    if outputs := others.get("io_dataset"):
+        networks = others.get("pretraining")
+        if images := outputs.validation_images or (networks and networks.validation_images):
+            mend = f"the IO dataset has {images} validation images; give 0 to {images - 1}"
+            _at_most(images - 1, p, "image", mend)
+
+
 def _reinforce(p: Any, others: Mapping[str, Any]) -> None:
     if space := others.get("search_space"):
         known = check_table(space.table, space.dataset)
         rest = [f"--only {STAGES[name].number}" for name in others if name != "reinforce"]
         mend = f"leave notebook 06 out: {' '.join(rest)}"
-        if "validation_accuracy" not in known:
+        if not known["validation_accuracy"].count():
             raise ValueError(f"{space.table} has no validation_accuracy, which 06 needs; {mend}")
-        if p.cost == "time" and "training_time" not in known:
+        if p.cost == "time" and not known["training_time"].max() > 0:
             raise ValueError(
                 f"{space.table} has no training_time, by which 06 charges a search; let it count "
                 f"trainings instead: --set reinforce.cost=evaluations, or {mend}"
+            )
+        longest = 1.0 if p.cost == "evaluations" else known["training_time"].max()
+        if 0 < p.budget < longest:
+            raise ValueError(
+                f"budget is {p.budget:g}, but one training of {space.table} takes up to "
+                f"{longest:g}; give more, or 0 for 300 average trainings"
             )
 
 
 def _performance_prediction(p: Any, others: Mapping[str, Any]) -> None:
     if space := others.get("search_space"):
-        cells = check_table(space.table, space.dataset)["test_accuracy"]
-        check_sizes(p.sizes, cells, space.labeled_train)
-        check_sizes([p.gaussian_cells], cells, space.labeled_train, "gaussian_cells")
+        accuracy = check_table(space.table, space.dataset)["test_accuracy"].dropna().to_numpy()
+        scored(accuracy, space.labeled_train, p)
 
 
 CHECKS = {
     "search_space": _search_space,
     "pretraining": _pretraining,
     "io_dataset": _io_dataset,
+    "output_features": _output_features,
     "reinforce": _reinforce,
     "performance_prediction": _performance_prediction,
 }

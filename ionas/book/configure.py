@@ -51,7 +51,9 @@ NOTEBOOKS = (
     Notebook("output_features", "04", models.OutputFeatures, OUTPUTS),
     Notebook("embedding_training", "05", models.EmbeddingTraining, OUTPUTS),
     Notebook("reinforce", "06", models.Reinforce, EMBEDDINGS),
-    Notebook("performance_prediction", "07", models.PerformancePrediction, EMBEDDINGS),
+    Notebook(
+        "performance_prediction", "07", models.PerformancePrediction, (*EMBEDDINGS, "io_dataset")
+    ),
 )
 STAGES: dict[str, Notebook] = {notebook.name: notebook for notebook in NOTEBOOKS}
 
@@ -172,6 +174,7 @@ def _problem(notebook: Notebook, item: Any) -> str:
         return f"{notebook.name} has no parameter {BRIEF.repr(where)}{nearest(where, known)}"
     message = item["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     message = message.replace("valid list", "list, say [1, 2]")
+    message = message.replace("valid string", "text, which papermill takes with -r in place of -p")
     return f"{notebook.name}.{where} is {given}: {message}"
 
 

@@ -27,11 +27,13 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 ALWAYS = {  # the same bits and the same outputs whatever else is set or runs on this machine
     **dict.fromkeys(THREADS, "1"),
     "PYTHONHASHSEED": "0",
+    "PYTHONSAFEPATH": "1",  # a random.py where the run is started is not Python's
     "PYTHONUTF8": "1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "JUPYTER_PREFER_ENV_PATH": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+CUT = "the cell did not run to its end"
 INJECTED = "injected-parameters"  # tag that papermill gives to the cell it adds
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -83,7 +85,7 @@ def first_failure(notebook: NotebookNode) -> Failure | None:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         lines = [line for line in cell.source.splitlines() if re.match(r"\s*[^\s#]", line)]
-        here = Failure(number, (lines or [""])[0], "the cell did not run to its end")
+        here = Failure(number, (lines or [""])[0], CUT)
         if cell.execution_count is None:
             begun = cell.metadata.get("papermill", {}).get("start_time")
             return last if last and not begun else here
@@ -119,12 +121,11 @@ def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
     So no cell needs to run for a change of prose. Where the code differs, the executed notebook is
     returned as it is.
     """
+    if code(executed) != code(source):
+        return executed
     ran = [cell for cell in executed.cells if cell.cell_type == "code"]
     injected = [cell for cell in ran if INJECTED in _tags(cell)]
     done = [cell for cell in ran if cell not in injected]
-    code = [cell.source for cell in source.cells if cell.cell_type == "code"]
-    if code != [cell.source for cell in done]:
-        return executed
     cells: list[Any] = []
     for cell in source.cells:
         if cell.cell_type == "code":
@@ -136,9 +137,22 @@ def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
     return nbformat.from_dict({**executed, "cells": cells})
 
 
+def code(notebook: NotebookNode) -> list[str]:
+    """Texts of the code cells, without the one that papermill adds."""
+    cells = [cell for cell in notebook.cells if INJECTED not in _tags(cell)]
+    return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
 def read(path: Path) -> NotebookNode:
-    """Read a notebook file."""
-    return nbformat.read(path, as_version=4)
+    """Read a notebook file; a ValueError if it is none."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except OSError:
+        raise
+    except Exception as error:  # of other JSON, nearly anything
+        raise ValueError(f"{path} is no notebook that can be read") from error
+    return notebook
 
 
 def text(notebook: NotebookNode) -> str:
@@ -161,6 +175,8 @@ def environment(settings: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in PASSED or name.startswith(PASSED_PREFIXES)
     }
+    if "PYTHONPATH" in passed:  # ipykernel drops the first entry if that is the working folder
+        passed["PYTHONPATH"] = f"{settings}{os.pathsep}{passed['PYTHONPATH']}"
     places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "MPLCONFIGDIR")
     return passed | ALWAYS | {name: str(settings / name.lower()) for name in places}
 

@@ -147,7 +147,8 @@ def _copy(run: RunFolder, stage: str, new: Path) -> None:
     for file, entry in manifest["outputs"].items():
         if entry["size"] <= LIMIT_MB * 1e6 or f"{stage}/{file}" in ALWAYS:
             shutil.copyfile(source / file, target / file)
-    bare = {**manifest, "parameters": _bare(manifest["parameters"])}
+    inputs = manifest["inputs"] | {"parameters": _bare(manifest["inputs"]["parameters"])}
+    bare = {**manifest, "parameters": _bare(manifest["parameters"]), "inputs": inputs}
     write_json(target / "manifest.json", sealed(bare))
     write_json(target / "kept.json", manifest["outputs"])
 

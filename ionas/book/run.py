@@ -49,6 +49,7 @@ from ionas.book.folders import (
 from ionas.parameters import Parameters
 
 POLL_S = 0.1
+SHOWN = 4  # changed inputs that are named
 FULL = 50e6  # bytes of a disk that has no more than these
 
 
@@ -160,7 +161,8 @@ def reason_to_run(study: Study, name: str, inputs: Mapping[str, Any]) -> str:
     if manifest is None:
         return "it has not run yet"
     if changed := _changes(manifest["inputs"], inputs):
-        return f"changed: {', '.join(changed)}"
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        return f"changed: {', '.join(changed[:SHOWN])}{more}"
     folder = study.run.stage(name)
     if broken := provenance.damaged(folder, {**manifest["outputs"], **manifest["notebook"]}):
         state = (
@@ -317,13 +319,15 @@ def _problem(stem: str, folder: Path, code: int) -> str:
     except (OSError, ValueError):  # never written, or cut short
         failure, code = None, code or 1
     if failure:
-        error = failure.error
+        error, where = (
+            failure.error,
+            f"the half-executed notebook, with the whole traceback: {path}",
+        )
+        if error == execute.CUT and lines:
+            error, where = f"{error}; the last message: {lines[-1]}", f"all messages: {log}"
         if any("DeadKernelError" in line for line in lines):
             error = "the kernel died, perhaps for want of memory"
-        return (
-            f"{stem} failed in cell {failure.cell}: {failure.head}\n  {error}\n"
-            f"  the half-executed notebook, with the whole traceback: {path}"
-        )
+        return f"{stem} failed in cell {failure.cell}: {failure.head}\n  {error}\n  {where}"
     if code or not (folder / "stage.json").is_file():
         free = shutil.disk_usage(folder).free
         full = f"; the disk has only {free / 1e6:.0f} MB left" if free < FULL else ""

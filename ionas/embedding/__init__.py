@@ -1,1 +1,1 @@
-"""The embedding models, their training and what is measured of them."""
+"""The embedding models, their training and their metrics."""

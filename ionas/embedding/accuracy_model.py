@@ -26,5 +26,5 @@ class AccuracyModel(nn.Module):
         return self.head(self.flatten(z.flatten(1))).squeeze(1)
 
     def label_loss(self, z: Tensor, labeled: Labeled, networks: Tensor, images: Tensor) -> Tensor:
-        """Mean squared error on a batch of pairs; the images do not matter."""
+        """Mean squared error on a batch of pairs; the images are not used."""
         return F.mse_loss(self.predict(z), labeled.accuracy[networks])

@@ -54,7 +54,7 @@ class Arch2vec(nn.Module):
 
     @property
     def vae(self) -> "Arch2vec":
-        """The autoencoder, as of the models that extend it."""
+        """The autoencoder itself, as in the models that contain one."""
         return self
 
     def encode(self, adjacency: Tensor, operations: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class Arch2vec(nn.Module):
         return mu, log_std
 
     def sample(self, mu: Tensor, log_std: Tensor) -> Tensor:
-        """Z from torch's random state in training, mu in evaluation; (B, V, L)."""
+        """Draw Z from torch's random state in training; return mu in evaluation, (B, V, L)."""
         if not self.training:
             return mu
         return torch.addcmul(mu, log_std.exp(), torch.randn_like(mu))  # mu + std * noise
@@ -94,9 +94,9 @@ class Arch2vec(nn.Module):
     ) -> Tensor:
         """Reconstruction loss and KL term (Equation 3, as METHOD section 2 spells it out).
 
-        Binary cross-entropy of operations, its mean over (B, V, O); of edges over the upper
-        triangle, where the rest counts in the mean over (B, V, V) but adds nothing; and `kl_term`.
-        It is computed from logits, so it stays exact where a sigmoid would round to 0 or 1.
+        The sum of the binary cross-entropy of operations, a mean over (B, V, O); that of edges, a
+        mean over (B, V, V) to which only the upper triangle contributes; and `kl_term`. It is
+        computed from logits, so it stays exact where a sigmoid would round to 0 or 1.
         """
         edges, named = self.logits(z)
         on_edges = F.binary_cross_entropy_with_logits(edges, adjacency, self.upper)
@@ -108,14 +108,14 @@ class Arch2vec(nn.Module):
 
 
 def kl_term(mu: Tensor, log_std: Tensor) -> Tensor:
-    """Divergence from N(0, 1), (B, V, L) -> scalar: divided by B * V once more than a mean is."""
+    """Divergence from N(0, 1), (B, V, L) -> scalar: a mean divided once more by B * V."""
     rows = mu.shape[0] * mu.shape[1]
     total = (1 + 2 * log_std - mu.square() - (2 * log_std).exp()).sum()
     return -0.5 / rows**2 * total
 
 
 def _perceptron(before: int, after: int) -> nn.Sequential:
-    """Two dense layers, each with its normalisation, which would subtract a bias again."""
+    """Two dense layers with batch normalisation, which makes a bias superfluous."""
     return nn.Sequential(
         nn.Linear(before, after, bias=False),
         nn.BatchNorm1d(after),

@@ -1,7 +1,8 @@
-"""What a training of an embedding model sees, and in which order (paper, appendix F; METHOD 4).
+"""The data that an embedding model is trained on, and their order (paper, appendix F; METHOD 4).
 
 Labeled networks come in pairs with images, unlabeled ones are cells alone. An epoch alternates runs
-of labeled batches and runs of unlabeled ones. Functions that take `*study` take what `gather` does.
+of labeled batches and runs of unlabeled ones. Functions with the arguments `*study` take those of
+`gather`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from ionas.benchmark.table import Table
 from ionas.parameters import EmbeddingTraining
 from ionas.space.cells import CellSet, cell_tensors
 
-SEES = {  # whose labeled and unlabeled cells a model is trained on
+DATA_OF = {  # model -> the model of `gather` on whose data it is trained
     "io": "io",
     "accuracy": "accuracy",
     "arch2vec": "accuracy",
@@ -29,7 +30,6 @@ SEES = {  # whose labeled and unlabeled cells a model is trained on
 }
 PAPER_LABELED = (19000, 300)  # labeled batches in an epoch, and in a run
 PAPER_UNLABELED = (11896, 206)
-BLOCK = 128  # batches that are read from all cells at once
 PARTS = ("train", "validation")
 CELLS = ("adjacency", "operations")
 ROWS = ("train", "unlabeled", "validation")
@@ -37,7 +37,7 @@ ROWS = ("train", "unlabeled", "validation")
 
 @dataclass(frozen=True)
 class Labeled:
-    """n labeled networks on I images."""
+    """Targets of n labeled networks on I images."""
 
     networks: Tensor  # (n,) int64, rows in the cell tensors
     pixels: Tensor  # (I, C, H, W) float32
@@ -56,7 +56,7 @@ class Labeled:
         return len(self.networks) * len(self.pixels)
 
     def to(self, device: str) -> "Labeled":
-        """Copy to a device, images with their channels last: convolutions are faster on them."""
+        """Copy to a device, the images channels-last, on which convolutions are faster."""
         moved = {name: value.to(device) for name, value in vars(self).items()}
         pixels = self.pixels.to(device, memory_format=torch.channels_last)
         return Labeled(**moved | {"pixels": pixels})
@@ -64,15 +64,15 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Data:
-    """What a training sees: N cells, and rows of them."""
+    """The data of a training: N cells, and the rows of each part."""
 
-    adjacency: Tensor  # (N, V, V), as `tensors_of` gives it
+    adjacency: Tensor  # (N, V, V), the result of `tensors_of`
     operations: Tensor  # (N, V, O)
-    train: Tensor  # the train part, labeled cells included; for the original arch2vec
+    train: Tensor  # the train part with its labeled cells, for the original arch2vec
     unlabeled: Tensor  # the same without the labeled cells
     validation: Tensor  # the validation part without its labeled cells, to measure reconstruction
-    labeled: Labeled  # of the images, the Accuracy model takes only their number
-    watched: dict[str, Labeled]  # more sets, on which losses are measured after each epoch
+    labeled: Labeled  # of the images, the Accuracy model uses only their number
+    watched: dict[str, Labeled]  # further sets, on which losses are measured after each epoch
 
     def __post_init__(self) -> None:
         for name in ROWS:
@@ -82,11 +82,11 @@ class Data:
                     "table"
                 )
         if torch.isin(self.unlabeled, self.labeled.networks).any():
-            raise ValueError("the unlabeled cells hold labeled ones; take those out")
+            raise ValueError("the unlabeled cells contain labeled ones; remove those")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """What a model must fit: vertices V, operations O, colour channels, outputs k."""
+        """Sizes that a model must fit: vertices V, operations O, colour channels, outputs k."""
         _, vertices, operations = self.operations.shape
         return vertices, operations, self.labeled.pixels.shape[1], self.labeled.outputs.shape[2]
 
@@ -98,7 +98,7 @@ class Data:
 
 
 def tensors_of(cells: CellSet) -> tuple[Tensor, Tensor]:
-    """Cells as the models see them: `cell_tensors`, padded to the largest cell only."""
+    """Encode cells by `cell_tensors`, padded only to the largest of them."""
     adjacency, operations = cell_tensors(cells)
     largest = int(cells.n_vertices.max())
     parts = adjacency[:, :largest, :largest], operations[:, :largest]
@@ -114,11 +114,11 @@ def gather(
     images: Mapping[str, np.ndarray],
     splits: Mapping[str, list[int]],
 ) -> tuple[dict[str, Data], dict[str, Labeled]]:
-    """Put together what the IO and the Accuracy model see, and the test sets (Tables 2 and 5).
+    """Gather the data of the IO and of the Accuracy model, and the test sets (Tables 2 and 5).
 
     The IO model learns from the networks that were trained, the Accuracy model from all labeled
-    cells, once for every image; each takes all other train cells as unlabeled. Of the other models,
-    SEES says whose data they see.
+    cells, once for every image; each takes all other train cells as unlabeled. DATA_OF tells which
+    of these data the other models are trained on.
 
     `split` has for each cell of the table its `part`, train or validation, and `labeled`, the same
     or empty; `networks` for each trained network the `index` of its cell and `labeled`. `targets`
@@ -127,10 +127,7 @@ def gather(
     positions among the train networks for the sets on test images, `validation_networks` and
     `test_networks`.
 
-    Raises
-    ------
-    ValueError
-        If a labeled cell has no accuracy, nothing is left of a part, or shapes do not fit.
+    Raises ValueError if a labeled cell has no accuracy, a part is empty, or shapes do not fit.
     """
     accuracy = table.values("test_accuracy")
     trained = {part: networks["index"][networks["labeled"] == part].to_numpy() for part in PARTS}
@@ -138,7 +135,7 @@ def gather(
     for row in (*rows["train"], *rows["validation"]):
         if np.isnan(accuracy[row]):
             raise ValueError(
-                f"the table knows no test accuracy of the labeled cell {table.cells[row].hash} "
+                f"the table has no test accuracy of the labeled cell {table.cells[row].hash} "
                 f"(row {row}); label only cells whose accuracy is known"
             )
 
@@ -184,7 +181,7 @@ def gather(
 
 
 def pack(data: Data) -> bytes:
-    """Content of a file for `unpack`."""
+    """Write the data as the content of a safetensors file."""
     tensors = {name: getattr(data, name) for name in ROWS}
     tensors |= {name: getattr(data, name).byte() for name in CELLS}
     for kind, labeled in {"labeled": data.labeled, **data.watched}.items():
@@ -195,12 +192,12 @@ def pack(data: Data) -> bytes:
 def unpack(content: bytes) -> Data:
     """Read what `pack` wrote.
 
-    Tensors are copied to where torch puts its own: kernels choose their way, and so their rounding,
-    by the alignment of what they read, and a file's content lies anywhere.
+    Tensors are copied into memory that torch aligns: the alignment, which in a file is arbitrary,
+    decides which instructions a kernel uses, and so how it rounds.
     """
     tensors = {key: t.clone() for key, t in safetensors.torch.load(content).items()}
     sets: dict[str, dict[str, Tensor]] = {}
-    for key in sorted(key for key in tensors if "." in key):  # a file is read in any order
+    for key in sorted(key for key in tensors if "." in key):  # files have no fixed order
         kind, name = key.split(".")
         sets.setdefault(kind, {})[name] = tensors.pop(key)
     watched = {kind: Labeled(**values) for kind, values in sets.items()}
@@ -209,10 +206,10 @@ def unpack(content: bytes) -> Data:
 
 
 def labeled_sets(*study: Any) -> pd.DataFrame:
-    """Labeled sets of the IO and of the Accuracy model: model, set, networks, images, pairs.
+    """Describe the labeled sets of the IO and of the Accuracy model.
 
-    And the baseline, the mean squared error of the set's own mean target. Sets are `train`, those
-    watched, and the IO model's tests.
+    Returns `model`, `set`, `networks`, `images`, `pairs`, and `baseline`, the mean squared error of
+    the set's own mean target. Sets are `train`, those watched, and the IO model's test sets.
     """
     data, tests = gather(*study)
     rows = []
@@ -230,7 +227,7 @@ def labeled_sets(*study: Any) -> pd.DataFrame:
 
 
 def schedule(*study: Any, p: EmbeddingTraining) -> pd.DataFrame:
-    """Batches of the IO and of the Accuracy model: model, kind, in an epoch, in a run."""
+    """Count the batches of the IO and of the Accuracy model in an epoch and in a run, by kind."""
     rows: list[tuple[str, str, int, int]] = []
     for model, data in gather(*study)[0].items():
         labeled, unlabeled = (-(-len(k) // p.batch_size) for k in (data.labeled, data.unlabeled))
@@ -241,10 +238,10 @@ def schedule(*study: Any, p: EmbeddingTraining) -> pd.DataFrame:
 
 
 def run_lengths(labeled: int, unlabeled: int, p: EmbeddingTraining) -> tuple[int, int]:
-    """Batches in a labeled and in an unlabeled run, given those in an epoch.
+    """Batches in a labeled and in an unlabeled run, given the numbers in an epoch.
 
-    The paper has 300 of 19,000 and, by `floor(0.33 * U / L)` in the authors' code, 206 of 11,896;
-    parameters of 0 take the same proportions, at least 1.
+    In the paper these are 300 of 19,000 and, by `floor(0.33 * U / L)` in the authors' code, 206 of
+    11,896; parameters of 0 take the same proportions, and at least 1.
     """
     return (
         p.labeled_run or max(1, round(labeled * PAPER_LABELED[1] / PAPER_LABELED[0])),
@@ -255,9 +252,9 @@ def run_lengths(labeled: int, unlabeled: int, p: EmbeddingTraining) -> tuple[int
 def alternate(
     labeled: Tensor, unlabeled: Tensor, labeled_run: int, unlabeled_run: int
 ) -> Iterator[tuple[bool, Tensor]]:
-    """Runs of an epoch in turns, with whether they are labeled.
+    """Yield the runs of an epoch in turns, with whether they are labeled.
 
-    When one kind is used up, the other runs to its end.
+    When one kind is used up, the rest of the other follows.
     """
     for runs in zip_longest(labeled.split(labeled_run), unlabeled.split(unlabeled_run)):
         for is_labeled, run in zip((True, False), runs, strict=True):
@@ -266,7 +263,7 @@ def alternate(
 
 
 class Batch(NamedTuple):
-    """At most `batch_size` cells and, if they are labeled, positions in `Data.labeled`."""
+    """At most `batch_size` cells; if they are labeled, also their positions in `Data.labeled`."""
 
     adjacency: Tensor  # (B, V, V)
     operations: Tensor  # (B, V, O)
@@ -276,10 +273,10 @@ class Batch(NamedTuple):
 
 
 def batches(name: str, data: Data, p: EmbeddingTraining, seed: int) -> Iterator[Batch]:
-    """Batches of one epoch of a model; the order is that of the seed.
+    """Yield the batches of one epoch of a model, in an order that the seed determines.
 
-    All pairs of a labeled network and an image, and all unlabeled cells, or for the original
-    arch2vec all train cells.
+    They are of all pairs of a labeled network and an image, and of all unlabeled cells; for the
+    original arch2vec, of all train cells.
     """
     generator = torch.Generator().manual_seed(seed)
     device, size = data.adjacency.device, p.batch_size
@@ -294,8 +291,7 @@ def batches(name: str, data: Data, p: EmbeddingTraining, seed: int) -> Iterator[
     lengths = run_lengths(-(-len(pairs) // size), -(-len(cells) // size), p)
     images = len(data.labeled.pixels)
     for is_labeled, run in alternate(pairs, cells, *(length * size for length in lengths)):
-        for block in run.split(BLOCK * size):
-            positions = [block // images, block % images] if is_labeled else []
-            rows = data.labeled.networks[positions[0]] if is_labeled else block
-            columns = [data.adjacency[rows], data.operations[rows], rows, *positions]
-            yield from map(Batch, *(column.split(size) for column in columns))
+        for block in run.split(size):
+            places = (block // images, block % images) if is_labeled else ()
+            rows = data.labeled.networks[places[0]] if places else block
+            yield Batch(data.adjacency[rows], data.operations[rows], rows, *places)

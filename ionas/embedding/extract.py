@@ -1,4 +1,4 @@
-"""Vectors of cells, read off trained models (paper, appendix G; METHOD section 8).
+"""Embeddings of cells by trained models (paper, appendix G; METHOD section 8).
 
 `mean` is the mean of mu over a cell's vertices; `flatten` is the dense layer on the flattened mu,
 before its ReLU, which only the IO and Accuracy models have.
@@ -50,9 +50,9 @@ def extract(
 def extract_all(
     table: Table, trained: Mapping[str, np.ndarray], p: EmbeddingTraining
 ) -> dict[str, np.ndarray]:
-    """Every embedding of every cell of a table by all that `train_all` trained.
+    """Embed every cell of a table by all models that `train_all` trained.
 
-    Returns what `extract` gives, under `EMBEDDING_seedS` and `latent_seedS`.
+    Returns the results of `extract` under the names `EMBEDDING_seedS` and `latent_seedS`.
     """
     cells = tensors_of(table.cells)
     return {
@@ -66,11 +66,11 @@ def extract_all(
 def maps(
     table: Table, embeddings: Mapping[str, np.ndarray], seed: int, most: int = 3000
 ) -> pd.DataFrame:
-    """Cells in the plane of each embedding's two first principal components, by hexagons.
+    """Map cells to the plane of each embedding's first two principal components, by hexagons.
 
-    Of the training of a seed, and of at most so many cells: those with a test accuracy, evenly
-    thinned. Returns `embedding` and the columns of `hexagon_medians`; `neighbors`, the correlation
-    between the accuracies of a cell and of the nearest one; `variance`, its share in the plane.
+    The embeddings are those of the training with the given seed; at most `most` cells with a test
+    accuracy are taken, evenly spaced. Returns `embedding` and the columns of `hexagon_medians`;
+    `neighbors`, the result of `neighbor_correlation`; `variance`, the plane's share of it.
     """
     from sklearn.decomposition import PCA
 

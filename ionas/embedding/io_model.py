@@ -47,7 +47,7 @@ class IOModel(nn.Module):
         )
 
     def predict(self, z: Tensor, features: Tensor) -> Tensor:
-        """Outputs of pairs: Z (B, V, L) and what the tower makes of the images -> (B, outputs)."""
+        """Outputs of pairs: Z (B, V, L) and the tower's features of the images -> (B, outputs)."""
         embedding = self.flatten(z.flatten(1)).relu()
         return self.head(torch.cat([features, embedding], 1))
 

@@ -1,4 +1,4 @@
-"""What is measured of the embedding models: reconstruction, validity, uniqueness, labeled losses.
+"""Metrics of the embedding models: reconstruction, validity, uniqueness, losses on labels.
 
 All are computed in evaluation mode, where Z is mu unless it is drawn at random.
 """
@@ -19,8 +19,8 @@ from ionas.space.cells import CellSet, decode_cells, valid_as_in_paper
 
 Model = Arch2vec | IOModel | AccuracyModel
 
-EVALUATION_BATCH = 512  # activations of a layer fit the cache: a third faster than 4096
-THRESHOLD = 0.5  # above it an edge is drawn
+EVALUATION_BATCH = 512  # activations of a layer fit the cache, a third faster than 4096
+THRESHOLD = 0.5  # probability above which there is an edge
 
 
 @contextmanager
@@ -36,22 +36,19 @@ def evaluating(model: Model) -> Iterator[None]:
 
 
 def encode(model: Model, adjacency: Tensor, operations: Tensor) -> Tensor:
-    """Mu of cells: (N, V, V) and (N, V, O) -> (N, V, L), in evaluation mode."""
+    """Compute mu of cells in evaluation mode: (N, V, V) and (N, V, O) -> (N, V, L)."""
     with evaluating(model):
         return torch.cat([model.vae.encode(*block)[0] for block in _blocks(adjacency, operations)])
 
 
 def reconstruction(model: Model, adjacency: Tensor, operations: Tensor) -> dict[str, float]:
-    """How well cells are decoded from their mu (paper, Table 4).
+    """Measure how well cells are decoded from their mu (paper, Table 4).
 
-    Returns
-    -------
-    dict
-        `operation_accuracy`: share of the V positions of a cell whose largest operation is right;
-        a padded position counts, and its target reads as `input` (METHOD section 2).
-        `operation_accuracy_real`: the same over real vertices.
-        `adjacency_accuracy`: share of entries above the diagonal that are right at 0.5.
-        `edges_mean`, `non_edges_mean`: mean predicted value there; NaN where there are none.
+    Returns `operation_accuracy`, the share of the V positions of a cell whose largest operation is
+    right, where a padded position counts and its target is `input` (METHOD section 2);
+    `operation_accuracy_real`, the same over real vertices; `adjacency_accuracy`, the share of
+    entries above the diagonal that are right at 0.5; `edges_mean` and `non_edges_mean`, the mean
+    predicted value where there is an edge and where there is none, NaN without such entries.
     """
     totals = torch.zeros(7, dtype=torch.float64)
     cells, vertices, _ = operations.shape
@@ -80,7 +77,7 @@ def reconstruction(model: Model, adjacency: Tensor, operations: Tensor) -> dict[
 def draw(
     model: Model, mean: Tensor, std: Tensor, samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode random latent matrices: N(0, 1) times the deviation plus the mean of the mus, (V, L).
+    """Decode random latent matrices with the `mean` and standard deviation of mu, (V, L) each.
 
     Returns adjacency (samples, V, V) uint8, upper triangular, and operations (samples, V) int8,
     indices into the operations of the space.
@@ -96,17 +93,13 @@ def draw(
 
 
 def validity(adjacency: np.ndarray, operations: np.ndarray) -> dict[str, float]:
-    """Shares of decoded graphs (as `draw` gives them) that are cells, and that are distinct.
+    """Shares of decoded graphs, as `draw` returns them, that are valid and that are distinct.
 
-    Returns
-    -------
-    dict
-        `validity`: share of graphs that are cells, of any number of vertices.
-        `uniqueness`: share of distinct cells among those, by their graph hash.
-        `validity_as_in_paper`: share that the authors count as cells (`valid_as_in_paper`).
-        `uniqueness_as_in_paper`: share of distinct graphs among those, by the hash of the graph
-        before pruning, as the authors count.
-        The uniquenesses are NaN if no graph is valid.
+    Returns `validity`, the share of graphs that are cells, of any number of vertices; `uniqueness`,
+    the share of distinct cells among those, by their graph hash; `validity_as_in_paper`, the share
+    that the authors count as cells (`valid_as_in_paper`); `uniqueness_as_in_paper`, the share of
+    distinct graphs among those, by the hash of the graph before pruning, as the authors count. A
+    uniqueness is NaN if no graph is valid.
     """
     valid, cells = decode_cells(adjacency, operations)
     whole = valid_as_in_paper(adjacency, operations)
@@ -122,8 +115,8 @@ def validity(adjacency: np.ndarray, operations: np.ndarray) -> dict[str, float]:
 def labeled_loss(model: Model, adjacency: Tensor, operations: Tensor, labeled: Labeled) -> float:
     """Mean squared error of an IO or Accuracy model on labeled networks, in evaluation mode.
 
-    `adjacency` (N, V, V) and `operations` (N, V, O) hold all cells, on the device of the rest.
-    Features of an image are computed once, and so is the mu of a network.
+    `adjacency` (N, V, V) and `operations` (N, V, O) hold all cells, on the device of the model. The
+    features of each image and the mu of each network are computed once.
     """
     z = encode(model, adjacency[labeled.networks], operations[labeled.networks])
     with evaluating(model):
@@ -143,7 +136,7 @@ def labeled_loss(model: Model, adjacency: Tensor, operations: Tensor, labeled: L
 
 
 def last_epochs(history: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a history (columns `model`, `epoch`) of the last epoch of each model."""
+    """Select the rows of a history, with `model` and `epoch`, of the last epoch of each model."""
     return history[history["epoch"] == history.groupby("model")["epoch"].transform("max")]
 
 
@@ -156,25 +149,22 @@ def labeled_curves(history: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def simple_answers(sets: pd.DataFrame) -> pd.DataFrame:
-    """Mean squared errors of answers that need no model, by set.
+    """Mean squared errors of predictions that need no model, by set.
 
-    `sets` is `io_dataset.set_table`; its sets get the names that a history has. Below the
-    `network_blind` answer (for each image the mean over the train networks) a model has learned
-    something of the networks; below the `image_blind` one, something of the images.
+    `sets` is the result of `io_dataset.set_table`; its sets get the names that a history has. A
+    model whose loss is below `network_blind` (for each image the mean over the train networks) has
+    learned something of the networks; below `image_blind`, something of the images.
     """
     named = sets.assign(set=sets["set"].str.replace(" ", "_")).set_index("set")
     return named[["baseline", "network_blind", "image_blind"]]
 
 
 def courses(curves: pd.DataFrame) -> pd.DataFrame:
-    """How the losses of `labeled_curves` went on unseen data.
+    """Summarise the course of the losses of `labeled_curves` on unseen data.
 
-    Returns
-    -------
-    DataFrame
-        A row for each `set` and `seed`: `loss` after the last epoch, `lowest` over epochs,
-        `change`, last over first, less 1; `rises`, how many of the `steps` from epoch to epoch went
-        up.
+    Returns a row for each `set` and `seed`: `loss` after the last epoch; `lowest` over epochs;
+    `change`, last over first, less 1; `rises`, the number of the `steps` from epoch to epoch in
+    which the loss went up.
     """
     rows = []
     unseen = curves[curves["set"] != "train"].sort_values("epoch")
@@ -186,9 +176,9 @@ def courses(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def gaps_to_reference(final: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Metrics of the IO and Accuracy models less those of the reference of the same seed (Table 4).
+    """Metrics of the IO and Accuracy models minus those of arch2vec of the same seed (Table 4).
 
-    `final` is `last_epochs` of a history; the columns are `model`, `seed`, `metric`, `gap`.
+    `final` is the result of `last_epochs`; the columns are `model`, `seed`, `metric`, `gap`.
     """
     wide = final[final["metric"].isin(names)].pivot(
         index=["seed", "metric"], columns="model", values="value"

@@ -1,11 +1,10 @@
-"""Training of the embedding models, on labeled and unlabeled batches in turns (appendix F).
+"""Training of the embedding models on labeled and unlabeled batches (paper, appendix F).
 
 Every random choice of an epoch comes from the seed and the number of the epoch, so a training that
 goes on from the checkpoint of any epoch ends with the same bytes as one that was never stopped.
 """
 
 import json
-import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,18 +21,19 @@ from ionas import parallel, parts
 from ionas.embedding import metrics
 from ionas.embedding.accuracy_model import AccuracyModel
 from ionas.embedding.arch2vec import Arch2vec
-from ionas.embedding.data import BLOCK, SEES, Batch, Data, batches, gather, pack, unpack
+from ionas.embedding.data import DATA_OF, Batch, Data, batches, gather, pack, unpack
 from ionas.embedding.io_model import IOModel
 from ionas.embedding.metrics import Model
 from ionas.parameters import EmbeddingTraining
 
-MODELS = tuple(SEES)
+MODELS = tuple(DATA_OF)
 NO_PART_OF_A_TRAINING = {"run", "seeds", "epochs", "original_epochs", "jobs", "device"}
+BLOCK = 128  # batches whose moments of mu are computed at once
 STREAMS = ("noise", "drawn cells", "order of batches")  # of random numbers in an epoch
 
 
 def build(name: str, shape: tuple[int, int, int, int], p: EmbeddingTraining, seed: int) -> Model:
-    """Build an untrained model to fit `Data.shape`.
+    """Build an untrained model for data of the given `Data.shape`.
 
     All models of one seed begin with the same autoencoder.
     """
@@ -61,14 +61,14 @@ def train(
 ) -> "Trainer":
     """Train one model.
 
-    The `io` and the `accuracy` model learn from labeled and unlabeled batches, each kind with an
-    Adam of its own; the reference `arch2vec` from the cells of such batches, without labels;
-    `arch2vec_original` from the whole train part, as arch2vec's own paper does, and
-    `arch2vec_original_eval` as its script ran: in evaluation mode from the second epoch on (no
-    dropout, Z = mu, batch statistics frozen) and with one order of batches.
+    The `io` and the `accuracy` model learn from labeled and unlabeled batches, with a separate Adam
+    for each kind; the reference `arch2vec` from the cells of the same batches, without labels;
+    `arch2vec_original` from the whole train part, as in arch2vec's own paper, and
+    `arch2vec_original_eval` in the same way as its script ran: in evaluation mode from the second
+    epoch on (no dropout, Z = mu, batch statistics frozen) and with one order of batches.
 
-    In a folder the part `NAME_seedS.safetensors` is replaced after each epoch. A training found
-    there goes on; one of other parameters, or of more epochs, is begun anew.
+    If a folder is given, the checkpoint `NAME_seedS.safetensors` there is replaced after each
+    epoch. A training found there goes on; one with other parameters or more epochs starts again.
     """
     part, timing = f"{name}_seed{seed}.safetensors", f"{name}_seed{seed}.json"
     data = data.to(device)
@@ -81,7 +81,7 @@ def train(
     while trainer.epoch < epochs:
         trainer.train_epoch()
         if folder:
-            # The timing first: of a training that is killed here, too many seconds are cut off.
+            # The timing is written first: `restore` cuts it to the epochs of the checkpoint.
             parts.write(folder, timing, json.dumps(trainer.seconds).encode())
             parts.write(folder, part, trainer.checkpoint())
     trainer.model.eval()
@@ -91,17 +91,18 @@ def train(
 def train_all(
     *study: Any, p: EmbeddingTraining, parts: Path, jobs: int = 0, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Train every model with every seed; see `data.gather` and `train_data`."""
+    """Train every model with every seed on the result of `data.gather`; see `train_data`."""
     return train_data(gather(*study)[0], p, parts, jobs, device)
 
 
 def train_data(
     data: Mapping[str, Data], p: EmbeddingTraining, folder: Path, jobs: int, device: str
 ) -> dict[str, np.ndarray]:
-    """Train every model with every seed on what `gather` gives; the result is for `load`.
+    """Train every model with every seed; `load` reads the models from the result.
 
-    The folder keeps the data and the checkpoints. Workers elsewhere keep theirs there, too, so that
-    a training whose worker dies goes on from its last epoch; a ValueError if they do not see it.
+    The folder keeps the data and the checkpoints. Workers on other machines use it as well, so that
+    a training whose worker dies goes on from its last epoch. Raises ValueError if they do not see
+    the folder.
     """
     folder = folder.resolve()
     for name, part in data.items():
@@ -116,19 +117,16 @@ def train_data(
 def _trained(
     name: str, seed: int, p: EmbeddingTraining, folder: Path, device: str
 ) -> dict[str, np.ndarray]:
-    content = parts.read(folder, f"{SEES[name]}.safetensors")
+    content = parts.read(folder, f"{DATA_OF[name]}.safetensors")
     if content is None:
-        raise ValueError(
-            f"the worker on {platform.node()} does not see {folder}, the folder of the "
-            "checkpoints; keep runs where all workers see them (IONAS_RUNS names the place)"
-        )
+        raise parallel.unseen(folder, "checkpoints")
     trainer = train(name, seed, unpack(content), p, folder, device)
     tensors = {**trainer.model.state_dict(), "history": _text(trainer.history)}
     return {f"{name}_seed{seed}/{key}": value.cpu().numpy() for key, value in tensors.items()}
 
 
 def load(trained: Mapping[str, np.ndarray], name: str, seed: int, p: EmbeddingTraining) -> Model:
-    """One of the models that `train_all` trained, on the CPU and in evaluation mode."""
+    """Load a model that `train_all` trained, on the CPU and in evaluation mode."""
     vertices, operations, channels, outputs = trained["shape"].tolist()
     model = build(name, (vertices, operations, channels, outputs), p, seed)
     prefix = f"{name}_seed{seed}/"
@@ -139,7 +137,7 @@ def load(trained: Mapping[str, np.ndarray], name: str, seed: int, p: EmbeddingTr
 
 
 def history(trained: Mapping[str, np.ndarray], p: EmbeddingTraining) -> pd.DataFrame:
-    """What `train_all` measured after each epoch: model, seed, epoch (from 1), metric, value."""
+    """Read the metrics after each epoch: `model`, `seed`, `epoch` (from 1), `metric`, `value`."""
     rows = [
         (name, seed, *row)
         for name in MODELS
@@ -150,7 +148,7 @@ def history(trained: Mapping[str, np.ndarray], p: EmbeddingTraining) -> pd.DataF
 
 
 def sizes(trained: Mapping[str, np.ndarray], p: EmbeddingTraining) -> pd.DataFrame:
-    """Numbers of parameters of each `model`, and of those in the `autoencoder`; its `epochs`."""
+    """Count the `parameters` of each `model` and of its `autoencoder`; also its `epochs`."""
     rows = []
     for name in MODELS:
         model = load(trained, name, p.seeds[0], p)
@@ -160,7 +158,7 @@ def sizes(trained: Mapping[str, np.ndarray], p: EmbeddingTraining) -> pd.DataFra
 
 
 def seconds(folder: Path, p: EmbeddingTraining) -> pd.DataFrame:
-    """Processor time of every training, with evaluation (paper, Table 4): model, seed, seconds."""
+    """Processor time of every training and its evaluation (Table 4): `model`, `seed`, `seconds`."""
     rows = [
         (name, seed, sum(json.loads(parts.read(folder, f"{name}_seed{seed}.json") or b"[]")))
         for name in MODELS
@@ -172,7 +170,7 @@ def seconds(folder: Path, p: EmbeddingTraining) -> pd.DataFrame:
 def losses_on_test_sets(
     *study: Any, trained: Mapping[str, np.ndarray], p: EmbeddingTraining
 ) -> pd.DataFrame:
-    """Table 5, `set`, `seed` and `loss`: the IO models of all seeds on the labeled test sets."""
+    """Measure the IO models of all seeds on the test sets (Table 5): `set`, `seed`, `loss`."""
     data, tests = gather(*study)
     cells = data["io"].adjacency, data["io"].operations
     models = {seed: load(trained, "io", seed, p) for seed in p.seeds}
@@ -187,13 +185,14 @@ def losses_on_test_sets(
 class Trainer:
     """A model in training.
 
-    All parameters are views of one vector, those of the autoencoder first, so that zeroing,
-    clipping and Adam are one operation each. One Adam has the part of the autoencoder, for
-    unlabeled batches, and one the whole vector, for labeled ones.
+    All parameters are views of one vector, those of the autoencoder first, so that zeroing the
+    gradient, clipping and Adam are one operation each. One Adam updates the autoencoder's part of
+    the vector after unlabeled batches, another the whole vector after labeled ones.
 
-    `history` has rows of epoch (from 1), metric and value; `latent_mean` and `latent_std`, (V, L),
-    are over the mus of the last epoch: in the IO and Accuracy models those of unlabeled batches,
-    else all. `seconds` are the processor time of every epoch, with evaluation.
+    `history` has rows of epoch (from 1), metric and value. `latent_mean` and `latent_std`, (V, L),
+    are the mean and standard deviation of mu over the cells of the last epoch: in the IO and
+    Accuracy models over unlabeled batches, else over all. `seconds` is the processor time of each
+    epoch and its evaluation.
     """
 
     def __init__(self, name: str, seed: int, data: Data, p: EmbeddingTraining) -> None:
@@ -218,7 +217,7 @@ class Trainer:
         self.latent_mean, self.latent_std = torch.zeros(rows), torch.ones(rows)
 
     def train_epoch(self) -> None:
-        """Pass once over the data, then evaluate."""
+        """Train on all batches of an epoch, then evaluate."""
         start = time.process_time()
         self.epoch += 1
         one_order = self.name == "arch2vec_original_eval"
@@ -246,7 +245,7 @@ class Trainer:
         self.seconds.append(time.process_time() - start)
 
     def step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """One step of Adam. Returns losses by the name of their metric, and mu (B, V, L)."""
+        """Make one step of Adam; return losses by the name of their metric, and mu (B, V, L)."""
         cells = batch.adjacency, batch.operations
         mu, log_std = self.vae.encode(*cells)
         z = self.vae.sample(mu, log_std)
@@ -267,7 +266,7 @@ class Trainer:
         return found, mu.detach()
 
     def measure(self) -> dict[str, float]:
-        """Metrics after an epoch, by name."""
+        """Measure the model after an epoch; return metrics by name."""
         data, device = self.data, self.data.adjacency.device
         cells = data.adjacency, data.operations
         validation = (part[data.validation] for part in cells)
@@ -282,7 +281,7 @@ class Trainer:
         return measured
 
     def checkpoint(self) -> bytes:
-        """All that a training needs to go on, and `key`, what it must agree in."""
+        """Write the state of the training, and the key that a training must have to restore it."""
         about = {"key": self._key(), "epoch": self.epoch, "history": self.history}
         tensors = {"about": _text(about), "mean": self.latent_mean, "std": self.latent_std}
         tensors |= {f"model.{key}": value for key, value in self.model.state_dict().items()}
@@ -293,8 +292,8 @@ class Trainer:
         return safetensors.torch.save(copies)
 
     def restore(self, checkpoint: bytes, timing: bytes | None) -> None:
-        """Go back to where a checkpoint was written, if it is of this training."""
-        # Copied to where torch puts its own, see `data.unpack`.
+        """Restore the state of a checkpoint, if it is of this training."""
+        # Copied into memory that torch aligns, see `data.unpack`.
         tensors = {key: t.clone() for key, t in safetensors.torch.load(checkpoint).items()}
         about = json.loads(tensors["about"].numpy().tobytes())
         if about["key"] != self._key():
@@ -333,7 +332,7 @@ def _one_vector(model: nn.Module) -> tuple[nn.Parameter, Tensor]:
 
 
 def _moments(mus: list[Tensor]) -> tuple[Tensor, int]:
-    """Variance and mean of mus over cells, (2, V, L), and the number of cells."""
+    """Variance and mean of mu over cells, (2, V, L), and the number of cells."""
     together = torch.cat(mus)
     return torch.stack(torch.var_mean(together, 0, correction=0)), len(together)
 

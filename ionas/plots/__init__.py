@@ -1,12 +1,18 @@
 """The book's one visual language: how cells, charts and tables of results look."""
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
 
-from ionas.plots.cell import cell_gallery
+import logging
+
+# A matplotlibrc where a run is started, of which `use_style` takes nothing, is not complained of.
+logging.getLogger("matplotlib").addFilter(lambda record: "matplotlibrc" not in record.getMessage())
+
+from ionas.plots.cell import cell_gallery, usual_operation
 from ionas.plots.figures import (
     accuracy_by_counts,
     accuracy_distribution,
     agreement,
     clusters,
+    compared_values,
     distance_histogram,
     embedding_maps,
     feature_heatmaps,
@@ -19,4 +25,4 @@ from ionas.plots.figures import (
     search_curves,
 )
 from ionas.plots.style import MODEL_LABELS, STYLES, Chart, show, use_style
-from ionas.plots.tables import interval, interval_table, score_table
+from ionas.plots.tables import interval, interval_table, sheet, training_table

@@ -76,6 +76,13 @@ def draw_cell(
         ax.text(x, y, text, ha="center", va="center", size=SMALL, linespacing=0.95, zorder=4)
 
 
+def usual_operation(cells: pd.DataFrame) -> str:
+    """The most frequent operation of cells, `operations` joined by commas, as a graph names it."""
+    inner = [name for text in cells["operations"] for name in text.split(",")[1:-1]]
+    names = [" ".join(OPERATIONS.get(name, (name, ""))[0].split()) for name in inner]
+    return max(sorted(set(names)), key=names.count) if names else "none"
+
+
 @own_style()
 def cell_gallery(cells: pd.DataFrame) -> Chart:
     """Draw several cells, all at one scale, each under its title, in the order of the rows.
@@ -88,18 +95,26 @@ def cell_gallery(cells: pd.DataFrame) -> Chart:
         cell_layout(np.array(list(text), int).reshape(len(names), -1))
         for text, names in zip(data["adjacency"], operations, strict=True)
     ]
-    widest = max(np.ptp(points[:, 0]) for points, _ in drawn) + BOX[0] + 6
-    columns = next((c for c in (4, 2) if c * widest <= 72 * WIDTH and c <= len(drawn)), 1)
-    pitch, height = 72 * WIDTH / columns, 0.0
-    for first in range(0, len(drawn), columns):  # a row of the gallery
-        row = [points for points, _ in drawn[first : first + columns]]
-        for k, points in enumerate(row):
-            middle = (points[:, 0].min() + points[:, 0].max()) / 2
-            points += [(k + 0.5) * pitch - middle, height + 26 + BOX[1] / 2]
-        height = max(points[:, 1].max() for points in row) + BOX[1] / 2 + 10
+    ends = np.array([
+        [(p[:, 0] - half).min(), (p[:, 0] + half).max()]
+        for (p, _), names in zip(drawn, operations, strict=True)
+        for half in [np.where(np.arange(len(p)) < len(names), BOX[0] / 2, 0)]
+    ])  # fmt: skip
+    widths, page, height = np.ptp(ends, axis=1), 72 * WIDTH, 0.0
+    for columns in (4, 2, 1):
+        rows = [range(k, min(k + columns, len(drawn))) for k in range(0, len(drawn), columns)]
+        if all(sum(widths[row]) + 6 * len(row) <= page for row in rows):
+            break
+    for row in rows:
+        gap = (page - sum(widths[row])) / len(row)
+        left = gap / 2
+        for k in row:
+            drawn[k][0][:] += [left - ends[k, 0], height + 26 + BOX[1] / 2]
+            left += widths[k] + gap
+        height = max(drawn[k][0][:, 1].max() for k in row) + BOX[1] / 2 + 10
     figure, [[ax]] = chart(height=height / 72)
     figure.set_layout_engine("none")
-    ax.set(position=(0, 0, 1, 1), xlim=(0, 72 * WIDTH), ylim=(height, 0))
+    ax.set(position=(0, 0, 1, 1), xlim=(0, page), ylim=(height, 0))
     ax.set_axis_off()
     for (points, routes), names, title in zip(drawn, operations, data["title"], strict=True):
         draw_cell(ax, points, routes, names)

@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 WIDTH = 5.6  # inches: the width of every full figure
 TEXT = 10.5  # points
-SMALL = 10.2  # points: the smallest text; nine pixels of 360 are 1.8 * WIDTH points
+SMALL = 10.4  # points: the smallest text; nine pixels of 350 are 1.85 * WIDTH points
 DPI = 100  # pixels per inch on the page; the PNG has twice as many
 
 INK = "#1f2933"  # text, and the main marks of charts that are not about models
@@ -56,8 +56,8 @@ STYLES: dict[str, Style] = {
     "accuracy_mean": Style("Accuracy model, mean", "#dd7a1f", DASHED, "v"),
     "arch2vec": Style("arch2vec, trained jointly", "#00906b", marker="D"),
     "arch2vec_original": Style("arch2vec, original", "#a14a97", marker="P"),
-    "arch2vec_original_eval": Style("arch2vec, original (evaluation mode)", "#c979bf", DASHED, "p"),
-    "latent": Style("arch2vec, whole latent matrix", "#a14a97", _DOTTED, "X"),
+    "arch2vec_original_eval": Style("arch2vec, evaluation mode", "#c979bf", DASHED, "p"),
+    "latent": Style("arch2vec, latent matrix", "#a14a97", _DOTTED, "X"),
     "encoding": Style("Plain encoding of the cell", "#66707c", _DOTTED, "*"),
     "random": Style("Random search", "#8a8f98", (0, (3, 1, 1, 1)), "."),
 }
@@ -192,7 +192,7 @@ def number(value: float) -> str:
     """A number for an axis: plain digits, thousands apart, no exponent where it can be read."""
     if value and abs(value) < 1e-5:
         return f"{value:.0e}"
-    return f"{value:,.6f}".rstrip("0").rstrip(".").replace(",", "\u202f")
+    return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
 def plain_ticks(ax: Axes, axes: str = "y") -> None:
@@ -200,7 +200,7 @@ def plain_ticks(ax: Axes, axes: str = "y") -> None:
     for which in (getattr(ax, f"{name}axis") for name in axes):
         if which.get_scale() == "log":
             low, high = sorted(which.get_view_interval())
-            for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+            for steps in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
                 ticks = LogLocator(subs=steps, numticks=99).tick_values(low, high)
                 if sum(seen := (ticks >= low) & (ticks <= high)) <= 8:
                     break

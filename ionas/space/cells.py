@@ -1,8 +1,8 @@
 """Cells: their rules, pruning, text and tensors (METHOD 1 and 12).
 
 A cell is a directed acyclic graph, input first, output last, with operations on its inner vertices.
-Vertices that lie on no path from input to output do nothing and are pruned. `Cell` is one cell,
-checked with a message for every rule; `CellSet` holds many of them as two arrays.
+Vertices on no path from input to output have no effect and are pruned. `Cell` is one cell, checked
+with a message for every rule; `CellSet` holds many of them as two arrays.
 """
 
 import reprlib
@@ -12,10 +12,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import pandas as pd
 
-from ionas.space import INPUT, OUTPUT, PADDING, InvalidCell, Space, nasbench201, rows_by_size
-from ionas.space.nasbench101 import MAX_VERTICES, NASBENCH101, all_cells
+from ionas.space import INPUT, OUTPUT, PADDING, InvalidCell, Space, nasbench201
+from ionas.space.nasbench101 import MAX_VERTICES, NASBENCH101, cells_of_size
 from ionas.space.nasbench201 import NASBENCH201
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 class Cell:
     """One cell, checked and pruned.
 
-    It is made of an (n, n) matrix of 0 and 1, upper triangular, anything that NumPy can read, and
-    of n names, `input` first and `output` last. Raises InvalidCell if the graph breaks a rule of
+    It is given by an (n, n) matrix of 0 and 1, upper triangular, in any form that NumPy can read,
+    and n names, `input` first and `output` last. Raises InvalidCell if the graph breaks a rule of
     the search space, before or after pruning.
     """
 
@@ -40,7 +39,7 @@ class Cell:
         try:
             matrix = np.asarray(self.adjacency).astype(float)
         except (TypeError, ValueError) as error:
-            raise InvalidCell("the adjacency is no matrix of numbers") from error
+            raise InvalidCell("the adjacency is not a matrix of numbers") from error
         if matrix.shape != (n, n):
             raise InvalidCell(f"the adjacency has shape {matrix.shape} for {n} operations")
         if n < 2:
@@ -56,7 +55,7 @@ class Cell:
             choice = ", ".join(space.inner)
             raise InvalidCell(f"unknown operation {reprlib.repr(unknown[0])}; choose from {choice}")
         if space.wiring is not None and not np.array_equal(matrix, space.wiring):
-            raise InvalidCell(f"all cells of {space.name} have the same edges; these are others")
+            raise InvalidCell(f"all cells of {space.name} have the same edges; these differ")
         keep = np.flatnonzero(_on_paths(matrix[None] > 0, np.array([n - 1])))
         if not len(keep):
             raise InvalidCell("no path leads from the input to the output")
@@ -70,7 +69,7 @@ class Cell:
 
     @property
     def space(self) -> Space:
-        """The search space, told by the names of the operations."""
+        """The search space, recognised by the names of the operations."""
         return _space_of_names(self.operations)
 
     @property
@@ -85,7 +84,7 @@ class Cell:
 
     @cached_property
     def hash(self) -> str:
-        """Identity, 32 hex digits: see `CellSet.hashes`."""
+        """Hash that identifies the cell, 32 hex digits; see `CellSet.hashes`."""
         return str(CellSet.from_cells([self]).hashes[0])
 
     @classmethod
@@ -112,7 +111,7 @@ class CellSet:
 
     @property
     def space(self) -> Space:
-        """The search space, told by the number of rows."""
+        """The search space, recognised by the number of rows."""
         return _space_of_width(self.operations.shape[1])
 
     def __len__(self) -> int:
@@ -134,12 +133,12 @@ class CellSet:
 
     @property
     def n_vertices(self) -> np.ndarray:
-        """(N,) vertices of every cell."""
+        """Number of vertices of every cell, (N,)."""
         return (self.operations != PADDING).sum(1)
 
     @property
     def depth(self) -> np.ndarray:
-        """(N,) edges on the longest path from input to output."""
+        """Number of edges on the longest path from input to output, (N,)."""
         longest = np.zeros(self.operations.shape, np.int64)
         for v in range(1, self.operations.shape[1]):
             longest[:, v] = ((longest + 1) * self.adjacency[:, :, v]).max(1)
@@ -147,10 +146,10 @@ class CellSet:
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """(N,) identities, text of 32 hex digits.
+        """Hashes that identify the cells, (N,) texts of 32 hex digits.
 
-        Of NAS-Bench-101 cells the public graph hash, equal for isomorphic cells; of NAS-Bench-201
-        cells the MD5 of the architecture string.
+        NAS-Bench-101 cells have the public graph hash, which is equal for isomorphic cells;
+        NAS-Bench-201 cells have the MD5 of the architecture string.
         """
         return self.space.hashes(self.adjacency, self.operations)
 
@@ -159,7 +158,7 @@ class CellSet:
         return CellSet(*self.space.canonical_order(self.adjacency, self.operations))
 
     def valid(self) -> np.ndarray:
-        """(N,) whether every row is a cell as `Cell` makes it: within all rules, and pruned."""
+        """Whether every row obeys the rules of `Cell` and is pruned, (N,) bool."""
         valid, cells = decode_cells(self.adjacency, self.operations)
         same = (cells.adjacency == self.adjacency[valid]).all((1, 2))
         valid[valid] = same & (cells.operations == self.operations[valid]).all(1)
@@ -183,38 +182,32 @@ class CellSet:
 
     @classmethod
     def from_architectures(cls, texts: Sequence[str]) -> "CellSet":
-        """Read architecture strings of NAS-Bench-201; raises InvalidCell naming a wrong one."""
+        """Read architecture strings of NAS-Bench-201; InvalidCell names the first wrong one."""
         return _with_wiring(nasbench201.read_architectures(texts))
 
     @classmethod
     def from_text(cls, adjacency: Sequence[str], operations: Sequence[str]) -> "CellSet":
         """Read many cells as `Cell.from_text` reads one; they must be pruned.
 
-        Raises InvalidCell naming the first row that is no pruned cell.
+        Raises InvalidCell naming the first row that is not a pruned cell.
         """
-        codes, distinct = pd.factorize(np.array(operations, object))
-        names = [_names(text) for text in distinct]
-        space = _space_of_names({name for row in names for name in row})
+        names = {text: _names(text) for text in set(operations)}
+        space = _space_of_names({name for row in names.values() for name in row})
         place = {name: code for code, name in enumerate(space.operations)}
-        coded = _padding(space, len(names)).operations
-        for code, row in enumerate(names):
-            if len(row) <= space.vertices:
-                coded[code, : len(row)] = [place.get(name, -2) for name in row]  # -2: invalid
-        result = _padding(space, len(codes))
-        sizes = np.array([len(row) for row in names], np.intp)[codes]
-        lengths = np.array([len(text) for text in adjacency], np.intp)
-        fit = np.flatnonzero((lengths == sizes**2) & (sizes <= space.vertices))
-        result.operations[fit] = coded[codes[fit]]  # a row that does not fit stays empty: invalid
-        for n, at in rows_by_size(sizes[fit]):
-            joined = "".join([adjacency[row] for row in fit[at].tolist()])
-            digits = np.frombuffer(joined.encode("ascii", "replace"), np.uint8)
-            result.adjacency[fit[at], :n, :n] = digits.reshape(-1, n, n) - ord("0")
+        codes = {text: [place.get(name, -2) for name in row] for text, row in names.items()}
+        result = _padding(space, len(operations))  # a row that does not fit stays empty: invalid
+        for row, (digits, text) in enumerate(zip(adjacency, operations, strict=True)):
+            n = len(codes[text])
+            if n <= space.vertices and len(digits) == n * n:
+                bits = np.frombuffer(digits.encode("ascii", "replace"), np.uint8) - ord("0")
+                result.adjacency[row, :n, :n] = bits.reshape(n, n)
+                result.operations[row, :n] = codes[text]  # -2, an unknown name, is invalid
         if len(bad := np.flatnonzero(~result.valid())):
             first = int(bad[0])
             problem = "the cell has vertices that lie on no path; prune it"
             try:
                 if Cell.from_text(adjacency[first], operations[first]).space is not space:
-                    problem = f"the cell is none of {space.name}, as others are"
+                    problem = f"the cell is not one of {space.name}, as others are"
             except InvalidCell as error:
                 problem = str(error)
             raise InvalidCell(f"row {first}: {problem}")
@@ -235,7 +228,7 @@ def cell_tensors(cells: CellSet | Sequence[Cell]) -> "tuple[Tensor, Tensor]":
     Returns adjacency (N, V, V) and operations (N, V, O), both float32 and padded as in `CellSet`;
     operations are one-hot in the order of the O = 5 or 7 of the space, zero rows for padding.
     """
-    import torch  # slow, and reading a table needs none of it
+    import torch  # slow to import, and not needed to read a table
 
     cells = cells if isinstance(cells, CellSet) else CellSet.from_cells(cells)
     one_hot = cells.operations[:, :, None] == np.arange(len(cells.space.operations))
@@ -248,9 +241,9 @@ def cell_tensors(cells: CellSet | Sequence[Cell]) -> "tuple[Tensor, Tensor]":
 def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndarray, CellSet]:
     """Read decoded graphs as cells: each ends at its first `output` (METHOD 1).
 
-    `adjacency` (S, V, V) is of 0 and 1, V at most 7, or 8 for NAS-Bench-201; only the upper
-    triangle is read. `operations` (S, V) are indices into those of the space. Returns (S,) bool,
-    whether a graph is a cell after pruning, and the cells that are, pruned.
+    `adjacency` (S, V, V) has entries 0 and 1, with V at most 7, or 8 for NAS-Bench-201; only the
+    upper triangle is read. `operations` (S, V) are indices into those of the space. Returns (S,)
+    bool, whether a graph is a cell after pruning, and the pruned cells.
     """
     space = _space_of_width(operations.shape[1])
     last = (operations == len(space.operations) - 1).argmax(1)
@@ -267,9 +260,9 @@ def decode_cells(adjacency: np.ndarray, operations: np.ndarray) -> tuple[np.ndar
 def valid_as_in_paper(adjacency: np.ndarray, operations: np.ndarray) -> np.ndarray:
     """Which decoded graphs the authors call valid: (S,) bool, for graphs as in `decode_cells`.
 
-    Their check takes all V positions for the cell, prunes what is on no path from the first to the
-    last, and looks at the rest (METHOD 1). A cell of fewer vertices than V, whose output stands
-    earlier and is followed by padding, never passes.
+    Their check takes all V positions as the cell, prunes the vertices on no path from the first to
+    the last, and checks the rest (METHOD 1). A cell of fewer vertices than V, whose output is
+    followed by padding, never passes.
     """
     last = np.full(len(operations), operations.shape[1] - 1)
     return _pruned(adjacency, operations, last, unpruned_count=False)[2]
@@ -278,9 +271,9 @@ def valid_as_in_paper(adjacency: np.ndarray, operations: np.ndarray) -> np.ndarr
 def _pruned(
     adjacency: np.ndarray, operations: np.ndarray, last: np.ndarray, unpruned_count: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Graphs cut off after the (S,) last vertices: kept vertices (S, V), edges, (S,) validity.
+    """Prune graphs that end at the (S,) last vertices: kept vertices (S, V), edges, (S,) validity.
 
-    If unpruned vertices count, they must have an inner operation, too.
+    If unpruned vertices count, they must have an inner operation as well.
     """
     position = np.arange(operations.shape[1])
     space, end = _space_of_width(len(position)), last[:, None]
@@ -303,7 +296,7 @@ def _pruned(
 
 
 def _on_paths(edges: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """(S, V) whether a vertex is on a path from the first vertex to the (S,) last ones."""
+    """Whether a vertex is on a path from the first vertex to the (S,) last ones, (S, V)."""
     count, vertices = edges.shape[:2]
     forward = np.arange(vertices) == np.zeros((count, 1))
     backward = np.arange(vertices) == last[:, None]
@@ -316,27 +309,18 @@ def _on_paths(edges: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 @cache
 def enumerate_cells(max_vertices: int = MAX_VERTICES) -> CellSet:
-    """Every unique NAS-Bench-101 cell of at most `max_vertices` vertices, 2 to 7.
+    """Enumerate the unique NAS-Bench-101 cells of at most `max_vertices` vertices, 2 to 7.
 
-    Cells come by number of vertices; each is the first of its isomorphic encodings in the order of
-    the upper triangle read row by row, then of the operations. There are 1, 7, 91, 2,532, 64,542
-    and 423,624 for 2 to 7 vertices. Raises ValueError for other numbers of vertices.
+    Cells are ordered by number of vertices; each is the first of its isomorphic encodings in the
+    order of the upper triangle read row by row, then of the operations. There are 1, 7, 91, 2,532,
+    64,542 and 423,624 for 2 to 7 vertices. Raises ValueError for other numbers of vertices.
     """
     if not 2 <= max_vertices <= MAX_VERTICES:
         raise ValueError(f"max_vertices is {max_vertices}; cells have 2 to {MAX_VERTICES} vertices")
-    return _unchanging(CellSet(*all_cells(max_vertices)))
-
-
-@cache
-def enumerate_nasbench201() -> CellSet:
-    """Every cell of NAS-Bench-201, 15,625, in the order of their operations."""
-    return _unchanging(_with_wiring(nasbench201.all_operations()))
-
-
-def _unchanging(cells: CellSet) -> CellSet:
-    """Cells that all callers share, so that none may write into them."""
+    sizes = [cells_of_size(n) for n in range(2, max_vertices + 1)]
+    cells = CellSet(*map(np.concatenate, zip(*sizes, strict=True)))
     for array in (cells.adjacency, cells.operations):
-        array.setflags(write=False)
+        array.setflags(write=False)  # all callers share them
     return cells
 
 
@@ -345,7 +329,7 @@ def _with_wiring(operations: np.ndarray) -> CellSet:
 
 
 def _padding(space: Space, count: int) -> CellSet:
-    """Rows to be filled with cells."""
+    """Empty rows for cells."""
     adjacency = np.zeros((count, space.vertices, space.vertices), np.uint8)
     return CellSet(adjacency, np.full((count, space.vertices), PADDING, np.int8))
 

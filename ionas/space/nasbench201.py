@@ -1,22 +1,21 @@
-"""NAS-Bench-201 as a graph: what is an edge there is a vertex here (METHOD 12).
+"""NAS-Bench-201: its cells as graphs with operations on the vertices (METHOD 12).
 
 A cell has an operation on each of the six edges between four nodes (Dong and Yang 2020). Here each
 of those edges is a vertex, as in arch2vec: all cells have the same 8 vertices and 10 edges, and
-differ in the operations alone.
+differ only in the operations.
 """
 
 import hashlib
 import re
 import reprlib
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 
 from ionas.space import INPUT, OUTPUT, InvalidCell, Space
 
 OPERATIONS = (INPUT, "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "skip_connect", "none", OUTPUT)
-# The architecture string: of each node its incoming edges, with operation and source.
+# The architecture string: for each node its incoming edges, with operation and source.
 ARCHITECTURE = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
 WIRING = np.zeros((8, 8), np.uint8)  # of every cell
 WIRING[[0, 0, 0, 1, 1, 2, 3, 4, 5, 6], [1, 2, 4, 3, 5, 6, 6, 7, 7, 7]] = 1
@@ -38,18 +37,11 @@ def read_architectures(texts: Sequence[str]) -> np.ndarray:
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
             raise InvalidCell(
-                f"row {row}: {reprlib.repr(text)} is no architecture of NAS-Bench-201, such as "
+                f"row {row}: {reprlib.repr(text)} is not an architecture of NAS-Bench-201, such as "
                 f"{ARCHITECTURE.format(*['nor_conv_3x3'] * 6)!r}"
             )
         codes[row, 1:-1] = [OPERATIONS.index(name) for name in match.groups()]
     return codes
-
-
-def all_operations() -> np.ndarray:
-    """(15625, 8) operations of every cell, in the order of their operations."""
-    operations = np.pad(np.array(list(product(range(1, 6), repeat=6)), np.int8), ((0, 0), (1, 1)))
-    operations[:, -1] = len(OPERATIONS) - 1
-    return operations
 
 
 NASBENCH201 = Space(

@@ -1,1 +1,1 @@
-"""What embeddings are good for: clusters, search, prediction."""
+"""Tasks that use outputs and embeddings: clusters, search, prediction."""

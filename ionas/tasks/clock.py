@@ -1,6 +1,7 @@
-"""The simulated clock of a search: what each run has spent, and how good its best cell is by then.
+"""The simulated clock of a search: how much each run has spent, and how good its best cell is then.
 
-Time belongs to the benchmark, not to the search: every query costs the training time of its cell.
+Every query costs the training time of its cell in the benchmark; the time that the search itself
+takes does not count.
 """
 
 import numpy as np
@@ -13,15 +14,11 @@ COLUMNS = [*ACCURACIES, "cost"]
 
 
 def with_cost(table: Table, cost: str = "time") -> pd.DataFrame:
-    """What a search meets: accuracies of the cells of a table, and what a query costs.
+    """Accuracies of the cells of a table, and what a query of each costs.
 
     The cost is the training time or, for `evaluations`, 1. Returns N rows in the order of the
-    table, with the COLUMNS; NaN where the table does not know a value.
-
-    Raises
-    ------
-    ValueError
-        If no cell has both a validation accuracy and a cost.
+    table, with the COLUMNS; NaN where the table does not know a value. Raises ValueError if no cell
+    has both a validation accuracy and a cost.
     """
     values = table.frame.reindex(columns=[*ACCURACIES, "training_time"]).astype(np.float64)
     measured = values.reset_index(drop=True).set_axis(COLUMNS, axis=1)
@@ -36,15 +33,15 @@ def with_cost(table: Table, cost: str = "time") -> pd.DataFrame:
 
 
 def can_be_queried(measured: pd.DataFrame) -> np.ndarray:
-    """(N,) whether validation accuracy and cost of a cell are known."""
+    """Whether validation accuracy and cost of a cell are known, (N,) bool."""
     return measured[["validation_accuracy", "cost"]].notna().all(axis=1).to_numpy()
 
 
 def training_cost(measured: pd.DataFrame, cells: np.ndarray) -> float:
-    """Cost of some cells together: what labels cost a search (appendix G; METHOD 9).
+    """Total cost of some cells, which is what their labels cost a search (appendix G; METHOD 9).
 
-    Where it is unknown, the mean over those of `cells` where it is known stands in; if that is
-    nowhere, the mean over the table.
+    An unknown cost is replaced by the mean of the known ones of `cells` or, if none is known, of
+    the table.
     """
     costs = measured["cost"].to_numpy()
     known = costs[cells][np.isfinite(costs[cells])]
@@ -53,9 +50,9 @@ def training_cost(measured: pd.DataFrame, cells: np.ndarray) -> float:
 
 
 class Clock:
-    """What several runs of a search, side by side, have spent (`elapsed`) and found.
+    """Records what several runs of a search, side by side, have spent (`elapsed`) and found.
 
-    Takes a frame from `with_cost`; only cells that `can_be_queried` may be.
+    Takes a frame from `with_cost`; only cells that `can_be_queried` may be queried.
     """
 
     def __init__(self, measured: pd.DataFrame, runs: int = 1) -> None:
@@ -66,7 +63,7 @@ class Clock:
         self._log: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def query(self, cells: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-        """Evaluate one cell per run, (runs,) row numbers, and let its time pass.
+        """Evaluate one cell per run, (runs,) row numbers, and add its cost to the run's time.
 
         Runs that are not `active`, (runs,) bool, spend nothing and log nothing. Returns the (runs,)
         validation accuracies.
@@ -77,14 +74,12 @@ class Clock:
         return self._validation[cells]
 
     def trajectories(self) -> pd.DataFrame:
-        """All queries, run by run.
+        """Return all queries, run by run.
 
-        Returns
-        -------
-        DataFrame
-            `run`, `step`, `cell`, `time` (spent when the result is there), and of the incumbent,
-            the cell with the best validation accuracy so far: `incumbent`, `validation_regret` and
-            `test_regret`, the best accuracy of all cells minus that of the incumbent.
+        Columns are `run`, `step`, `cell` and `time` (spent when the result is known), and of the
+        incumbent, the cell with the best validation accuracy so far: `incumbent`,
+        `validation_regret` and `test_regret`, the best accuracy of all cells minus that of the
+        incumbent.
         """
         run, cell, time = (np.concatenate(part) for part in zip(*self._log, strict=True))
         frame = pd.DataFrame({"run": run, "cell": cell, "time": time})
@@ -102,7 +97,7 @@ class Clock:
 
 
 def improvements(trajectories: pd.DataFrame) -> pd.DataFrame:
-    """Queries after which a run has another incumbent, and its last one: all that regret needs."""
+    """Keep the queries that change the incumbent of a run, and its last: regret needs no others."""
     runs = trajectories.groupby("run")
     kept = trajectories["incumbent"].ne(runs["incumbent"].shift())
     kept |= runs["step"].transform("max").eq(trajectories["step"])

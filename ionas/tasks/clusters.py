@@ -17,15 +17,15 @@ SHUFFLES = 1000
 EXTREME = 0.1  # share of the networks that count as worst, and as best
 BLOCK = 256  # images whose distances are computed at a time
 BINS = 50
-ROUNDING = 1e-12  # shares that differ by less are equal
+ROUNDING = 1e-12  # shares that differ by less count as equal
 
 
 def variance_shares(targets: np.ndarray) -> dict[str, float]:
-    """Shares of the variance of a feature, at a given rank, that Figs. 2 and 3 show.
+    """Shares of the variance of (N, I, k) targets that Figs. 2 and 3 show.
 
-    `images`: share that lies between the images of one network (Fig. 2); `networks`: share that
-    lies between the networks on one image (Fig. 3). Means over networks, or images, and ranks. They
-    add up to more than 1 where both matter together. NaN if nothing varies.
+    `images` is the share between the images of one network (Fig. 2), `networks` that between the
+    networks on one image (Fig. 3), summed over features. Their sum exceeds 1 where images and
+    networks interact. NaN if nothing varies.
     """
     values = targets.astype(np.float64)
     whole = values.var((0, 1)).sum() or float("nan")  # around the mean target vector
@@ -38,10 +38,10 @@ def variance_shares(targets: np.ndarray) -> dict[str, float]:
 def comparability(targets: np.ndarray) -> dict[str, float]:
     """Scale-free agreement of (N, I, k) targets, to compare those made in different ways.
 
-    `distance`: the mean distance of two networks, as in `distances`, over the mean squared norm of
-    a target; 0 if all networks agree, 2 if they are independent with mean 0. `common`: share of the
-    variance around the mean target that all networks have in common on an image; 0 if they are
-    independent, 1 if all agree.
+    `distance` is the mean distance of two networks, as in `distances`, divided by the mean squared
+    norm of a target: 0 if all networks agree, 2 if they are independent with mean 0. `common` is
+    the share of the variance around the mean target that all networks have in common on an image: 0
+    if they are independent, 1 if all agree.
     """
     values = targets.astype(np.float64)
     between = values.var(0, ddof=1).mean()
@@ -54,7 +54,7 @@ def comparability(targets: np.ndarray) -> dict[str, float]:
 def order_comparison(
     own: Mapping[str, np.ndarray], ordered: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """`comparability` of the train networks' targets in their own order and ordered by weight."""
+    """Compare the `comparability` of targets in the networks' own order and ordered by weight."""
     rows = {"own order": own, "ordered by weight": ordered}
     return pd.DataFrame(
         {name: comparability(targets["train_validation"]) for name, targets in rows.items()}
@@ -64,9 +64,9 @@ def order_comparison(
 def distances(targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Distance of every two train networks: squared distance of their targets, mean over images.
 
-    The squares are summed over the k features, as in the authors' code, to which their threshold of
-    0.4 belongs (the text of the paper says mean squared error). Returns `distances`, a value per
-    pair in the order of SciPy's `pdist`, float64.
+    The squares are summed over the k features, as in the authors' code, for which their threshold
+    of 0.4 was chosen (the text of the paper says mean squared error). Returns `distances`, float64,
+    a value per pair in the order of SciPy's `pdist`.
     """
     from scipy.spatial.distance import pdist
 
@@ -89,21 +89,16 @@ def distance_histogram(pairs: Mapping[str, np.ndarray]) -> pd.DataFrame:
 def cluster_networks(
     pairs: Mapping[str, np.ndarray], networks: pd.DataFrame, table: Table, p: OutputFeatures
 ) -> pd.DataFrame:
-    """The train networks, their clusters and their accuracies.
+    """Cluster the train networks and tell their accuracies.
 
-    Without a threshold the rule takes a quantile of the distances, which is free of units: no two
-    networks of a cluster differ by more than the closest pairs do. The paper's 0.4 is in the units
-    of its networks.
+    If `p.threshold` is 0, the threshold is a quantile of all distances, which does not depend on
+    their scale; the paper's 0.4 does. Takes `distances`, and `index`, `hash`, `labeled` and
+    `test_accuracy` of the networks of notebook 02.
 
-    Takes `distances` and the networks of notebook 02: `index`, `hash`, `labeled`, `test_accuracy`.
-
-    Returns
-    -------
-    DataFrame
-        `index`, `hash`; `measured`, the test accuracy reached in notebook 02; `accuracy`, the mean
-        test accuracy in the table if it is known of all these networks, else the measured one;
-        `source`, `table` or `networks`; `cluster`; `threshold`. Sources and thresholds are equal in
-        all rows.
+    Returns `index`, `hash`; `measured`, the test accuracy reached in notebook 02; `accuracy`, the
+    mean test accuracy in the table if it is known of all these networks, else the measured one;
+    `source`, `table` or `networks`; `cluster`; `threshold`. Source and threshold are the
+    same in all rows.
     """
     train = networks[networks["labeled"] == "train"]
     known = table.values("test_accuracy")[train["index"]]
@@ -145,11 +140,12 @@ def heat_maps(
     clusters: pd.DataFrame,
     image: int,
 ) -> dict[str, np.ndarray]:
-    """What Figures 2 and 3 show: `worst`, `median` and `best` network, and all on one image.
+    """Collect what Figures 2 and 3 show.
 
-    The former are (I, k) targets, images by class, whose classes are `labels`, (I,). `on_image` is
-    (N, k), the worst network first, with their accuracies, (N,); `label` is the class of the image.
-    Raises ValueError if there is no such image.
+    `worst`, `median` and `best` are (I, k) targets of the network with that accuracy, images in the
+    order of their classes `labels`, (I,). `on_image` (N, k) are the targets of all networks on one
+    image, the worst network first; `accuracy` (N,) are their accuracies, and `label` is the class
+    of the image. Raises ValueError if there is no such image.
     """
     outputs = targets["train_validation"]
     count = outputs.shape[1]
@@ -172,11 +168,8 @@ def heat_maps(
 def cluster_accuracy(clusters: pd.DataFrame, p: OutputFeatures) -> pd.DataFrame:
     """Range of accuracies in each cluster of at least `p.min_cluster` networks (Fig. 4).
 
-    Returns
-    -------
-    DataFrame
-        `cluster`, `size`, `min`, `mean`, `max`, the worst cluster (by mean) first; `chance_min` and
-        `chance_max`, the medians of least and largest accuracy of as many random networks.
+    Returns `cluster`, `size`, `min`, `mean`, `max`, the worst cluster (by mean) first; `chance_min`
+    and `chance_max`, the medians of the least and the largest accuracy of as many random networks.
     """
     found = clusters.groupby("cluster")["accuracy"].agg(["size", "min", "mean", "max"])
     found = found[found["size"] >= p.min_cluster].reset_index()
@@ -194,15 +187,12 @@ def cluster_accuracy(clusters: pd.DataFrame, p: OutputFeatures) -> pd.DataFrame:
 def summary(
     targets: Mapping[str, np.ndarray], clusters: pd.DataFrame, p: OutputFeatures
 ) -> dict[str, Any]:
-    """Numbers beside Figures 2 to 4.
+    """Compute the numbers that are given with Figures 2 to 4.
 
-    Returns
-    -------
-    dict
-        `networks`, `images`, `features`: shape of the targets; `shares` from `variance_shares`;
-        `agreement` and `agreement_measured` from `accuracy_agreement`; `worst`, `best` and `mixed`:
-        how many of the clusters of at least `p.min_cluster` networks hold one of the worst tenth of
-        the networks, of the best, and of both.
+    `networks`, `images` and `features` are the shape of the targets; `shares` is the result of
+    `variance_shares`; `agreement` and `agreement_measured` are those of `accuracy_agreement`.
+    `worst`, `best` and `mixed` count the clusters of at least `p.min_cluster` networks that hold
+    one of the worst tenth of the networks, one of the best tenth, and one of each.
     """
     outputs, labels = targets["train_validation"], clusters["cluster"].to_numpy()
     count = max(1, round(EXTREME * len(clusters)))
@@ -221,12 +211,11 @@ def summary(
 
 
 def accuracy_agreement(labels: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Say whether networks of one cluster are nearer in accuracy than chance would make them.
+    """Test by permutation whether networks of one cluster are close in accuracy.
 
-    `explained`: share of the variance of accuracy that lies between clusters (eta squared);
-    `chance`: its mean when the same cluster sizes are filled with networks at random; `p_value`:
-    (k + 1) / 1,001, where k of 1,000 such fillings explain as much. NaN if all accuracies are
-    equal.
+    `explained` is the share of the variance of accuracy between clusters (eta squared); `chance` is
+    its mean over 1,000 random assignments of the networks to clusters of the same sizes; `p_value`
+    is (k + 1) / 1,001 if k of these explain as much. NaN if all accuracies are equal.
     """
     rng = np.random.default_rng(seed)
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)

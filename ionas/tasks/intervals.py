@@ -1,8 +1,8 @@
-"""How sure a number is, and whether a claim holds: the one set of rules of the study.
+"""Confidence intervals, and the rules by which a claim holds or not.
 
 Trainings are few, so intervals over them are by Student's t, and embeddings are compared by their
-differences within one training: what makes a training good or bad for all of them cancels. Runs of
-a search are many, so intervals over them are by bootstrap. All intervals are of 95 %.
+differences within one training: whatever makes a training good or bad for all of them cancels. Runs
+of a search are many, so intervals over them are by bootstrap. All intervals are of 95 %.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +15,15 @@ LEVEL = 0.95
 CLAIMS = ("greater", "less", "same")
 WORDS = {True: "yes", False: "no", None: "undecided"}
 
+Part = tuple[str, str, str, Iterable[float]]  # finding, part, claim, a difference per training
+
 
 def over_seeds(table: pd.DataFrame, by: list[str], value: str = "value") -> pd.DataFrame:
     """Mean over seeds with its interval by Student's t, in groups.
 
     The half-width is 12.7 standard errors for two seeds, 4.30 for three, 1.96 for many. Returns the
-    columns `by`, and `mean`, `std`, `seeds` (how many values are not NaN), `low`, `high`; with one
-    seed `std`, `low` and `high` are NaN.
+    columns `by`, and `mean`, `std`, `seeds` (the number of values that are not NaN), `low`, `high`;
+    with one seed `std`, `low` and `high` are NaN.
     """
     from scipy.stats import t
 
@@ -35,11 +37,11 @@ def over_seeds(table: pd.DataFrame, by: list[str], value: str = "value") -> pd.D
 def paired_differences(
     values: pd.DataFrame, reference: str, pair: list[str], value: str = "value"
 ) -> pd.DataFrame:
-    """Values of each embedding minus those of the reference with which it agrees in `pair`.
+    """Values of each embedding minus those of the reference in rows that agree in columns `pair`.
 
-    A row whose column of the pair is missing (NA) belongs to every training: the plain encoding of
-    a cell is not trained. Returns `embedding`, the columns `pair`, and `value`, the difference,
-    where both have a value.
+    An embedding without a training seed (NA), such as the plain encoding of a cell, is compared
+    with every training. Returns `embedding`, the columns `pair`, and `value`, the difference, where
+    both have a value.
     """
     base = values.loc[values["embedding"] == reference, [*pair, value]]
     tables = []
@@ -72,7 +74,7 @@ def bootstrap(
     drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), draws)  # (draws, S)
     means = np.zeros((draws, len(mean)))
     for times, values in zip(drawn.T, runs, strict=True):
-        count = len(values)  # of the runs, drawn anew each time that their training is
+        count = len(values)  # of the runs, which are drawn again for each draw of their training
         weights = rng.multinomial(times * count, np.full(count, 1 / count))  # (draws, R)
         means += weights @ values / (count * len(runs))
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
@@ -80,10 +82,10 @@ def bootstrap(
 
 
 def holds(claim: str, low: float, high: float, margin: float) -> bool | None:
-    """Whether the interval of a difference bears a claim out; None if that is undecided.
+    """Whether a claim on a difference holds, given its interval; None if that is undecided.
 
-    `greater`: it does if the interval lies above 0, and does not if it lies below `margin`, the
-    smallest difference that matters. `less`: the same with signs reversed. `same`: it does if the
+    `greater` holds if the interval lies above 0, and does not if it lies below `margin`, the
+    smallest difference that matters. `less` is the same with signs reversed. `same` holds if the
     interval lies within -`margin` to `margin`, and does not if it lies outside. Ends that are NaN
     leave every claim undecided.
     """
@@ -103,18 +105,21 @@ def holds(claim: str, low: float, high: float, margin: float) -> bool | None:
 
 
 def all_hold(parts: Iterable[bool | None]) -> bool | None:
-    """Whether all parts of a claim hold: no if one does not, else undecided if one is."""
+    """Whether all parts of a claim hold: False if one does not, else None if one is undecided."""
     found = set(parts) or {None}
     return next(word for word in (False, None, True) if word in found)
 
 
-def judge(differences: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Whether claims hold, by differences over trainings.
+def judge(parts: Iterable[Part], margin: float) -> pd.DataFrame:
+    """Say whether claims hold, given differences within each training.
 
-    Takes columns `finding`, `part`, `claim`, `value`, a row for each training. Returns a row per
-    part with the columns of `over_seeds` and `holds`.
+    A part is the name of its finding, its own name, a claim, and its differences, one per training;
+    without any the claim is undecided. Returns a row per part: `finding`, `part`, `claim`, the
+    other columns of `over_seeds`, and `holds`.
     """
-    found = over_seeds(differences, ["finding", "part", "claim"])
+    rows = [(*names, value) for *names, values in parts for value in (list(values) or [np.nan])]
+    keys = ["finding", "part", "claim"]
+    found = over_seeds(pd.DataFrame(rows, columns=[*keys, "value"]), keys)
     ends = zip(found["claim"], found["low"], found["high"], strict=True)
     words = [holds(claim, low, high, margin) for claim, low, high in ends]
     return found.assign(holds=pd.Series(words, dtype=object))
@@ -123,9 +128,9 @@ def judge(differences: pd.DataFrame, margin: float) -> pd.DataFrame:
 def told(
     judged: pd.DataFrame, finding: str, labels: Mapping[str, str], digits: int = 3
 ) -> tuple[bool | None, str]:
-    """Whether a finding of `judge` holds in all its parts, and by which numbers, in words.
+    """Whether a finding of `judge` holds in all its parts, and its numbers in words.
 
-    Labels fill in the names of embeddings that stand in braces in the names of parts.
+    `labels` are the names of embeddings that replace those in braces in the names of parts.
     """
     rows = judged[judged["finding"] == finding]
     texts = []

@@ -1,7 +1,7 @@
 """Fit regressors of accuracy on embeddings (paper, sections 6 and H; METHOD 10).
 
 A regressor learns the accuracy of n cells from their embeddings and is scored on all others above
-an accuracy threshold. Here is who is fitted on which cells; `scores` has what comes of it.
+an accuracy threshold. This module chooses the fits; `scores` summarises their results.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,10 @@ import pandas as pd
 
 from ionas.benchmark.table import Table
 from ionas.parameters import PerformancePrediction
+from ionas.parts import complete
 from ionas.space.cells import CellSet, cell_tensors
+from ionas.tasks.embeddings import check_embeddings, split_names
 from ionas.tasks.regressors import FOREST, GAUSSIAN, fit_and_score
-from ionas.tasks.resume import check_embeddings, complete, split_names
 
 ENCODING = "encoding"
 REFERENCES = ("latent", ENCODING)  # rows that the paper does not have
@@ -36,28 +37,23 @@ def score_all(
     A sample holds the labeled cells first (a random part of them where the size is smaller), then
     random other cells. A seed draws both the sample and the forest; the samples of one seed contain
     each other and are the same for every embedding. The first training, that of the smallest seed,
-    and what was not trained are fitted with `p.seeds` seeds, other trainings with `p.other_seeds`.
+    and embeddings that are not trained are fitted with `p.seeds` seeds, other trainings with
+    `p.other_seeds`.
 
-    Only cells above the threshold are scored, but samples hold others, too: on NAS-Bench-101 cells
-    whose training failed, and how many of them a small sample holds is luck. So there are fits of
-    the first training on samples without failed cells, and on random draws of the smallest size.
+    Only cells above the threshold are scored, but samples hold others as well: on NAS-Bench-101
+    those whose training failed, whose number in a small sample is a matter of chance. So the first
+    training is also fitted on samples without failed cells, and on random draws of the smallest
+    size.
 
     Takes rows `index`, `labeled` of notebook 01; `NAME_seedS` -> (N, D), to which the plain
-    encoding is added; the result of `setting`; and a folder for the scores of single fits.
+    encoding is added; the result of `setting`; and a folder that keeps the scores of single fits.
+    Raises ValueError if an embedding does not fit the table or is not finite.
 
-    Returns
-    -------
-    DataFrame
-        A row per fit: `regressor` (random_forest or gaussian_process); `sample`: `paper` (as
-        above), `passed` (its cells above the threshold), `random` (no labeled cells first) or
-        `random, passed`; `embedding`; `training_seed` (missing for the plain encoding); `size`;
-        `seed`; `regressors.METRICS`; `scored`, number of cells scored; `failed`, number of cells of
-        the sample at or below the threshold; `note`, why a score is NaN, or empty.
-
-    Raises
-    ------
-    ValueError
-        If an embedding does not fit the table or is not finite.
+    Returns a row per fit: `regressor` (random_forest or gaussian_process); `sample`: `paper` (as
+    above), `passed` (its cells above the threshold), `random` (no labeled cells first) or `random,
+    passed`; `embedding`; `training_seed` (missing for the plain encoding); `size`; `seed`;
+    `regressors.METRICS`; `scored`, the number of cells scored; `failed`, the number of cells of the
+    sample at or below the threshold; `note`, why a score is NaN, or empty.
     """
     arrays = {**embeddings, ENCODING: encode_cells(table.cells)}
     check_embeddings(arrays, len(table))
@@ -97,33 +93,43 @@ def score_all(
 
 
 def setting(table: Table, split: pd.DataFrame, p: PerformancePrediction) -> dict[str, Any]:
-    """What the fits of `score_all` have to do with.
+    """Settle what the fits of `score_all` have in common.
 
-    Returns `cells`; `labeled`, labeled train cells with an accuracy; `threshold`; `above`, cells
-    above it; `sizes`. Raises ValueError if a size cannot be fitted on, or leaves too few to score.
+    Returns the number of `cells`; `labeled`, the number of labeled train cells with an accuracy;
+    and what `scored` returns.
     """
     accuracy = table.values("test_accuracy")
-    known, count = np.isfinite(accuracy), int(np.isfinite(accuracy[_labeled(split)]).sum())
-    sizes = check_sizes(p.sizes, int(known.sum()), count)
-    check_sizes([p.gaussian_cells], int(known.sum()), count, "gaussian_cells")
-    threshold = p.accuracy_threshold or accuracy_threshold(accuracy[known], p.excluded_share)
+    known = np.isfinite(accuracy)
+    labeled = int(known[_labeled(split)].sum())
+    return {"cells": len(table), "labeled": labeled, **scored(accuracy[known], labeled, p)}
+
+
+def scored(accuracy: np.ndarray, labeled: int, p: PerformancePrediction) -> dict[str, Any]:
+    """Which of the (N,) known accuracies are scored, `labeled` of them those of labeled cells.
+
+    Returns `threshold`; `above`, cells above it; `sizes`. Raises ValueError if a size cannot be
+    fitted on, or leaves too few to score.
+    """
+    sizes = check_sizes(p.sizes, len(accuracy), labeled)
+    check_sizes([p.gaussian_cells], len(accuracy), labeled, "gaussian_cells")
+    threshold = p.accuracy_threshold or accuracy_threshold(accuracy, p.excluded_share)
     above, largest = int((accuracy > threshold).sum()), max(*sizes, p.gaussian_cells)
     if above < largest + 2:
         raise ValueError(
             f"of {above} cells above {threshold:g}, a sample of {largest} may leave fewer than two "
             "to be scored; choose a smaller size or threshold"
         )
-    told = {"cells": len(table), "labeled": count, "threshold": threshold}
-    return {**told, "above": above, "sizes": sizes}
+    return {"threshold": threshold, "above": above, "sizes": sizes}
 
 
 def check_sizes(
     sizes: Iterable[int], known_cells: int, labeled: int, name: str = "sizes"
 ) -> list[int]:
-    """Distinct sample sizes, ascending; 0 stands for the number of labeled cells.
+    """Return distinct sample sizes, ascending, with the number of labeled cells in place of 0.
 
-    `known_cells` counts the cells whose accuracy is known, `labeled` the labeled ones of them, and
-    `name` is the parameter. Raises ValueError if a size is below 2 or leaves fewer than two cells.
+    `known_cells` is the number of cells whose accuracy is known, `labeled` that of the labeled ones
+    among them, and `name` is the parameter. Raises ValueError if a size is below 2 or leaves fewer
+    than two cells.
     """
     found = sorted({size or labeled for size in sizes})
     for size in found:
@@ -140,13 +146,13 @@ def accuracy_threshold(accuracy: np.ndarray, excluded: float) -> float:
     """Accuracy that all but a share of the (N,) known ones exceed.
 
     The paper scores cells above 0.8, which on NAS-Bench-101 leaves out the 1.9 % of cells whose
-    training failed. On another table this rule leaves out the same share.
+    training failed. This rule leaves out the same share of any other table.
     """
     return float(np.quantile(accuracy, excluded)) if excluded else float("-inf")
 
 
 def encode_cells(cells: CellSet) -> np.ndarray:
-    """Cells as they are: edge bits above the diagonal, then one-hot operations: (N, D) float32.
+    """Encode cells without training: edges above the diagonal, then one-hot operations, (N, D).
 
     Cells are padded to the largest of them, V: D is V * (V - 1) / 2 + V * O.
     """
@@ -158,7 +164,7 @@ def encode_cells(cells: CellSet) -> np.ndarray:
 
 
 def of_first(names: pd.DataFrame) -> pd.Series:
-    """Whether rows are of the first training, that of the smallest seed, or not trained at all."""
+    """Whether a row is of the first training, that of the smallest seed, or was not trained."""
     training = names["training_seed"]
     return (training.isna() | training.eq(training.min())).fillna(True).astype(bool)
 

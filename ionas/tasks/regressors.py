@@ -7,7 +7,6 @@ import numpy as np
 
 METRICS = ("pearson", "rmse", "kendall", "spearman")
 FOREST, GAUSSIAN = "random_forest", "gaussian_process"
-SORTING_TREES = 3
 CHUNK = 20_000  # cells predicted at a time, so that a kernel matrix stays small
 
 
@@ -26,8 +25,8 @@ def fit_and_score(
     """Fit a regressor on a sample of cells and score it on all others above the threshold.
 
     Takes (N,) accuracies, NaN where unknown, row numbers of the labeled cells and (N, D)
-    embeddings; for the rest, and what is returned, see `prediction.score_all`. A sample whose cells
-    above the threshold are fewer than two, if it has these alone, is not fitted.
+    embeddings; for the other arguments and the result see `prediction.score_all`. A sample that is
+    restricted to cells above the threshold is not fitted if there are fewer than two of them.
     """
     from threadpoolctl import threadpool_limits
 
@@ -54,7 +53,7 @@ def fit_and_score(
 def sample_cells(
     accuracy: np.ndarray, labeled: np.ndarray, sample: str, size: int, seed: int
 ) -> np.ndarray:
-    """Row numbers of a sample of `prediction.score_all`, failed cells included."""
+    """Row numbers of the cells in a sample of `prediction.score_all`, including failed ones."""
     known = np.flatnonzero(np.isfinite(accuracy))
     first = np.isin(known, labeled) & (not sample.startswith("random"))
     rng = np.random.default_rng(seed)
@@ -64,7 +63,7 @@ def sample_cells(
 def score(truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
     """Pearson's r, RMSE, Kendall's tau-b and Spearman's rho of (n,) predictions, n at least 2.
 
-    Where the truth or the prediction is constant the correlations are NaN, and `note` says so.
+    If the truth or the prediction is constant, the correlations are NaN and `note` says so.
     """
     from scipy.stats import kendalltau, rankdata
 
@@ -90,7 +89,7 @@ def predict_forest(
     trees: int,
     max_features: int | float,
 ) -> np.ndarray:
-    """Fit a random forest on (n, D) inputs and (n,) outputs, predict (m,) outputs of the others.
+    """Fit a random forest on (n, D) inputs and (n,) outputs; predict the others, (m, D) -> (m,).
 
     `max_features` is the number of inputs tried per split, never more than there are, or a share of
     them if it is a float. The paper's forest has 200 trees and tries 4 inputs.
@@ -100,23 +99,17 @@ def predict_forest(
     if isinstance(max_features, int):
         max_features = min(max_features, inputs.shape[1])
     forest = RandomForestRegressor(trees, max_features=max_features, random_state=seed, n_jobs=1)
-    forest.fit(inputs, outputs)
-    # Rows that end in the same leaves follow each other: their ways down the other trees are then
-    # much the same, which spares the processor half of its wrong guesses. No prediction changes.
-    order = np.lexsort([tree.apply(others) for tree in forest.estimators_[:SORTING_TREES]])
-    predicted = np.empty(len(others))
-    predicted[order] = forest.predict(others[order])
-    return predicted
+    return forest.fit(inputs, outputs).predict(others)
 
 
 def predict_gaussian_process(
     inputs: np.ndarray, outputs: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """As `predict_forest`, by the regressor of the original arch2vec experiment.
+    """Predict as `predict_forest` does, by the regressor of the original arch2vec experiment.
 
-    Its settings were not published. Ours: inputs and outputs standardised; kernel = constant *
-    squared exponential with one length scale + white noise. All three are fitted by maximum
-    likelihood, from 1, sqrt(D) and 0.1, no restarts.
+    Its settings were not published. Here inputs and outputs are standardised; the kernel is a
+    constant times a squared exponential with one length scale, plus white noise. All three
+    parameters are fitted by maximum likelihood from 1, sqrt(D) and 0.1, without restarts.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -127,7 +120,7 @@ def predict_gaussian_process(
     kernel = ConstantKernel(1.0) * RBF(np.sqrt(width), (1e-2, 1e4)) + WhiteKernel(0.1, (1e-4, 1e2))
     scaler = StandardScaler().fit(inputs)
     process = GaussianProcessRegressor(kernel, normalize_y=True)
-    with warnings.catch_warnings():  # a parameter at its bound: the inputs tell nothing
+    with warnings.catch_warnings():  # a parameter at its bound: the inputs say nothing
         warnings.simplefilter("ignore", ConvergenceWarning)
         process.fit(scaler.transform(inputs), outputs)
     chunks = (others[start : start + CHUNK] for start in range(0, len(others), CHUNK))

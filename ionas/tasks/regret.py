@@ -1,4 +1,4 @@
-"""What the searches say: regret over simulated time (Figs 5 and 6), and the paper's findings."""
+"""Regret of the searches over simulated time (Figs 5 and 6), and the paper's findings on it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,11 +22,12 @@ FINDINGS = {
 
 
 def curves(walks: pd.DataFrame, setting: Mapping[str, Any], seed: int) -> pd.DataFrame:
-    """`regret_curves` of Figure 5 and, `shifted`, of Figure 6.
+    """Compute the `regret_curves` of Figure 5 and, `shifted`, of Figure 6.
 
-    There the searches of the IO model and of the Accuracy model begin when their labels are paid
-    for. Neither arch2vec is shifted: the jointly trained one has seen labeled cells, but no label.
-    Takes the results of `reinforce.search_all` and `reinforce.setting`, and the bootstrap's seed.
+    In Figure 6 the searches of the IO model and of the Accuracy model begin when their labels are
+    paid for. Neither arch2vec is shifted: the jointly trained one has seen labeled cells, but no
+    label. Takes the results of `reinforce.search_all` and `reinforce.setting`, and the seed of the
+    bootstrap.
     """
     label_cost = setting["label_cost"]
     shifts = {
@@ -49,15 +50,11 @@ def regret_curves(
 ) -> pd.DataFrame:
     """Mean regret over runs at fixed times, with a 95 % interval by bootstrap.
 
-    Takes the result of `reinforce.search_all`, (T,) times, and by embedding a time that is added to
-    every result: what it costs before the search begins.
-
-    Returns
-    -------
-    DataFrame
-        `embedding`, `training` (the seed of one as text, or `all`), `time`, `metric` (of METRICS),
-        `mean`, `low`, `high`; NaN until every run has a result. The interval of `all` is over
-        trainings and runs, that of one training over its runs.
+    Takes the result of `reinforce.search_all`, (T,) times, and by embedding the time spent before
+    its search begins, which is added to the time of every result. Returns `embedding`, `training`
+    (the seed of one as text, or `all`), `time`, `metric` (of METRICS), `mean`, `low`, `high`; NaN
+    until every run has a result. The interval of `all` is over trainings and runs, that of one
+    training over its runs.
     """
     tables = []
     for name, found in walks.groupby("embedding", sort=False):
@@ -75,7 +72,7 @@ def regret_curves(
 
 
 def regret_at(walks: pd.DataFrame, times: np.ndarray, metric: str) -> np.ndarray:
-    """Regret of each run at (T,) times, that of its last result by then: (R, T), NaN before any."""
+    """Regret of each run at (T,) times, by its last result so far: (R, T), NaN before the first."""
     rows = []
     for _, run in walks.groupby("run"):
         last = np.searchsorted(run["time"].to_numpy(), times, side="right") - 1
@@ -92,7 +89,7 @@ def final_regret(curves: pd.DataFrame, metric: str = "test") -> pd.DataFrame:
 
 
 def effort(walks: pd.DataFrame) -> pd.DataFrame:
-    """A row per search and training: queries of a run on average, and least test regret of all."""
+    """Mean `queries` of a run and `least` test regret of all runs, by search and training."""
     keys = ["embedding", "training_seed"]
     runs = walks.groupby([*keys, "run"], sort=False, dropna=False).tail(1)
     found = runs.assign(queries=runs["step"] + 1).groupby(keys, sort=False, dropna=False)
@@ -102,8 +99,8 @@ def effort(walks: pd.DataFrame) -> pd.DataFrame:
 def differences(curves: pd.DataFrame) -> pd.DataFrame:
     """Test regret at the end minus that of the original arch2vec of the same training.
 
-    Returns `embedding`, `training` and `value`, a row for each; random search has no training, and
-    is compared with every one.
+    Returns `embedding`, `training` and `value`; random search has no training, and is compared with
+    every one.
     """
     final = final_regret(curves)
     trained = final["embedding"].isin(final.loc[final["training"] != ALL, "embedding"])
@@ -117,11 +114,9 @@ def findings(curves: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     final = final_regret(curves).query("training == @ALL").set_index("embedding")["mean"]
     margin = MARGIN * float(final.get(REFERENCE, np.nan))
     values = differences(curves).groupby("embedding")["value"]
-    rows = [
-        (finding, f"{{{name}}}", claim, value)
+    parts = [
+        (finding, f"{{{name}}}", claim, values.get_group(name) if name in values.groups else [])
         for finding, (claim, names) in FINDINGS.items()
         for name in names
-        for value in (values.get_group(name) if name in values.groups else [np.nan])
     ]
-    long = pd.DataFrame(rows, columns=["finding", "part", "claim", "value"])
-    return judge(long, margin), margin
+    return judge(parts, margin), margin

@@ -1,7 +1,7 @@
 """Search the embedding space by REINFORCE, and at random (appendix G; METHOD section 9).
 
-All runs of a search advance in lock-step: their policies are stacked along a leading dimension, so
-that one batched product serves a hundred runs. No run depends on which others are beside it.
+All runs of a search advance in step: their policies are stacked along a leading dimension, so that
+one batched product serves a hundred runs. No run depends on the others.
 
 `torch.vmap` has no rule for `torch.nn.LSTMCell`, so the cell and its gradient are written out; a
 test compares them with torch's own.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ionas.benchmark.table import Table
 from ionas.parameters import Reinforce
+from ionas.parts import Call, complete
 from ionas.tasks.clock import (
     COLUMNS,
     Clock,
@@ -27,12 +28,11 @@ from ionas.tasks.clock import (
     training_cost,
     with_cost,
 )
-from ionas.tasks.resume import Call, check_embeddings, complete, split_names
+from ionas.tasks.embeddings import check_embeddings, split_names
 
 RANDOM = "random"
 EVALUATIONS = 300  # queries of average cost that the default budget pays for
-BLOCK = 4096  # points whose distances to a hundred samples fit the cache
-LEAST_ROWS = 8  # a product of fewer rows may be rounded otherwise
+LEAST_ROWS = 8  # products of fewer rows may be rounded differently
 
 
 class Policies(NamedTuple):
@@ -70,31 +70,33 @@ def reinforce(
 ) -> pd.DataFrame:
     """Search with a recurrent policy that points at the next cell in the embedding space.
 
-    From the embedding of its present cell each policy gives the mean of a normal distribution with
-    identity covariance; the next cell is the nearest one to a sample that the run has not visited
-    yet, by Euclidean distance. Every `episode` steps the policy is updated by Adam on the mean of
-    `-log p(sample) * (validation accuracy - baseline)`, with log p summed over the D dimensions,
-    and the hidden state starts anew. The first cell is random and costs nothing.
+    From the embedding of its present cell each policy computes the mean of a normal distribution
+    with identity covariance. A sample is drawn, and the next cell is the one nearest to it, by
+    Euclidean distance, that the run has not visited yet. Every `episode` steps the policy is
+    updated by Adam on the mean of `-log p(sample) * (validation accuracy - baseline)`, with log p
+    summed over the D dimensions, and the hidden state is reset. The first cell is random and costs
+    nothing.
 
-    Takes (N, D) embeddings, N rows from `clock.with_cost`, of which those that cannot be queried
-    are never visited, the simulated time after which a run stops, and what is subtracted from the
-    reward (paper: 0.95). Run r draws from its own generator, seeded by (seed, r). Returns what
-    `Clock.trajectories` does.
+    Takes (N, D) embeddings, N rows from `clock.with_cost` (cells that cannot be queried are never
+    visited), the simulated time after which a run stops, and the baseline subtracted from the
+    reward (paper: 0.95). Run r draws from its own generator, seeded by (seed, r). Returns the
+    result of `Clock.trajectories`.
     """
     check_embeddings({"": embedding}, len(measured))
     clock = Clock(measured, runs)
     known = np.flatnonzero(can_be_queried(measured))
     points = torch.as_tensor(embedding[known], dtype=torch.float32)  # (N, D)
-    blocks = [block.T.contiguous() for block in points.split(BLOCK)]
+    columns = points.T.contiguous()
     # Half the squared norm of every point, infinite once a run has visited it.
     offsets = (points.square().sum(1) / 2).repeat(max(runs, LEAST_ROWS), 1)
+    scores = torch.empty_like(offsets)
     generators = [_generator(seed, run) for run in range(runs)]
     drawn = [initial_policy(points.shape[1], hidden, g) for g in generators]
-    # Weights (out, in) become (in, out): a row times that reads memory in order.
+    # Weights (out, in) become (in, out), so that products read memory in order.
     policies = Policies(
         *(torch.stack(part).transpose(1, -1).contiguous() for part in zip(*drawn, strict=True))
     )
-    # The two biases of an LSTM cell have one gradient, so their sum moves by two equal steps.
+    # The two biases of an LSTM cell have equal gradients, so their sum moves by two equal steps.
     groups: list[dict[str, Any]] = [
         {"params": [part for part in policies if part is not policies.bias]},
         {"params": [policies.bias], "lr": 2 * learning_rate},
@@ -114,7 +116,7 @@ def reinforce(
         for number in range(episode):
             mean, step, cell = forward(policies, points[here], state)
             state = (step.output, cell)
-            here = nearest(mean + noise[:, number], blocks, offsets)
+            here = nearest(mean + noise[:, number], columns, offsets, scores)
             accuracy = clock.query(known[here.numpy()], active)
             offsets[row[active], here[active]] = math.inf
             left -= active
@@ -135,7 +137,7 @@ def reinforce(
 def random_search(
     measured: pd.DataFrame, budget: float, runs: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """Visit cells in random order, none twice: the floor that a search must beat.
+    """Visit cells in random order, none twice: the baseline that a search must beat.
 
     Arguments and result are those of `reinforce`.
     """
@@ -153,16 +155,13 @@ def random_search(
 def setting(
     table: Table, split: pd.DataFrame, networks: pd.DataFrame, p: Reinforce
 ) -> dict[str, Any]:
-    """What the searches of `search_all` have to do with.
+    """Settle what the searches of `search_all` have in common.
 
     Takes labeled cells of notebook 01 and trained networks of notebook 02: `index`, `labeled`.
-
-    Returns
-    -------
-    dict
-        `cells`; `searchable`, those that can be queried; `time_unit`; `budget`; `baseline`, the
-        best validation accuracy cut to two digits, on NAS-Bench-101 (0.9505) the paper's 0.95;
-        `label_cost`, by model: the time of its labeled train networks, times `p.label_cost`.
+    Returns the number of `cells`; `searchable`, that of cells that can be queried; `time_unit`;
+    `budget`; `baseline`, the best validation accuracy cut to two digits, which on NAS-Bench-101
+    (0.9505) is the paper's 0.95; `label_cost`, by model: the time of its labeled train networks,
+    times `p.label_cost`.
     """
     measured = with_cost(table, p.cost)
     labeled = {"io": networks, "accuracy": split}
@@ -190,12 +189,12 @@ def search_all(
     parts: Path,
     jobs: int = 0,
 ) -> pd.DataFrame:
-    """Run `reinforce` in every embedding of every training, and `random_search` beside them.
+    """Run `reinforce` in every embedding of every training, and `random_search` for comparison.
 
-    Takes `NAME_seedS` -> (N, D), of which whole latent matrices are left out, and the result of
+    Takes `NAME_seedS` -> (N, D), of which full latent matrices are left out, and the result of
     `setting`. Finished searches are kept in the folder `parts`. Returns `embedding`,
-    `training_seed` (missing for `random`), and columns of `clock.improvements`, some ten rows a
-    run. Raises ValueError if an embedding does not fit the table or is not finite.
+    `training_seed` (missing for `random`), and the columns of `clock.improvements`, about ten rows
+    per run. Raises ValueError if an embedding does not fit the table or is not finite.
     """
     measured = with_cost(table, p.cost)
     names = split_names(embeddings).query("embedding != 'latent'")
@@ -235,10 +234,10 @@ def forward(
 
 
 def backward(policies: Policies, steps: list[Step], grad_means: list[Tensor]) -> Policies:
-    """Gradients of all weights from those at the means of an episode, (R, D) each.
+    """Gradients of all weights, from those with respect to the means of an episode, (R, D) each.
 
-    Weights get one product over all steps: step by step, each would write, and add up, a gradient
-    as large as all weights.
+    The gradient of a weight is one product over all steps; a product per step would write and add
+    up an array as large as the weights each time.
     """
     grad_sums = []  # before the activations of the gates, last step first
     grad_hidden = grad_cell = torch.zeros_like(steps[0].hidden)
@@ -269,30 +268,23 @@ def backward(policies: Policies, steps: list[Step], grad_means: list[Tensor]) ->
     )
 
 
-def nearest(samples: Tensor, blocks: list[Tensor], offsets: Tensor) -> Tensor:
-    """The nearest point to each sample: (R, D), blocks (D, n) of N points, (R, N) -> (R,).
+def nearest(samples: Tensor, points: Tensor, offsets: Tensor, scores: Tensor) -> Tensor:
+    """Find the nearest of N points to each sample: (R, D), (D, N) and (R, N) -> (R,) indices.
 
-    What is least is half the squared distance but for the sample's own square: offset - s . p. The
-    distances of a block are never written to memory: they stay in the cache until their least is
-    found.
+    `offsets` are half the squared norms of the points, infinite where a point is not to be found.
+    Half the squared distance less the part that is the same for all points is offset - s . p; it is
+    written to `scores`, (R, N), whose memory is used again.
     """
-    rows, runs = torch.arange(len(offsets)), len(samples)
+    runs = len(samples)
     samples = nn.functional.pad(samples, (0, 0, 0, len(offsets) - runs))
-    found, least, start = [], [], 0
-    for block in blocks:
-        here = offsets[:, start : start + block.shape[1]]
-        scores = torch.addmm(here, samples, block, alpha=-1)  # (R, n)
-        index = torch.from_numpy(scores.numpy().argmin(1))  # ten times as fast as torch's
-        found.append(index + start)
-        least.append(scores[rows, index])
-        start += block.shape[1]
-    return torch.stack(found)[torch.stack(least).argmin(0), rows][:runs]
+    torch.addmm(offsets, samples, points, alpha=-1, out=scores)
+    return torch.from_numpy(scores.numpy().argmin(1))[:runs]  # ten times as fast as torch's argmin
 
 
 def initial_policy(width: int, hidden: int, generator: torch.Generator) -> Policies:
-    """Initial weights of one run, as `torch.nn.LSTMCell` and `torch.nn.Linear` draw them.
+    """Draw the initial weights of one run as `torch.nn.LSTMCell` and `torch.nn.Linear` do.
 
-    Weights have shape (out, in), as theirs do.
+    Weights have shape (out, in).
     """
     bound = hidden**-0.5
 
@@ -316,7 +308,7 @@ def _generator(seed: int, run: int) -> torch.Generator:
 def _search(
     settings: dict[str, Any], measured: np.ndarray, embedding: np.ndarray | None = None
 ) -> dict[str, list]:
-    """One search of `search_all`; without an embedding at random."""
+    """One search of `search_all`; without an embedding it is random."""
     frame = pd.DataFrame(measured, columns=COLUMNS)
     if embedding is None:
         walks = random_search(frame, **settings)

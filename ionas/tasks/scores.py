@@ -1,4 +1,4 @@
-"""What the fits of `prediction.score_all` say: intervals, samples, the paper's findings."""
+"""Summaries of the fits of `prediction.score_all`, and the paper's findings on them."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from ionas.tasks.intervals import judge, over_seeds, paired_differences
 from ionas.tasks.prediction import of_first
 from ionas.tasks.regressors import FOREST, METRICS
 
-MARGIN = 0.02  # differences in Pearson's r below it do not matter
+MARGIN = 0.02  # smallest difference in Pearson's r that matters
 FLATTEN, MEAN = ("io_flatten", "accuracy_flatten"), ("io_mean", "accuracy_mean")
 ORIGINAL = ("arch2vec_original",)
 IO, ACCURACY = ("io_flatten", "io_mean"), ("accuracy_flatten", "accuracy_mean")
@@ -42,7 +42,7 @@ def of_sample(scores: pd.DataFrame, sample: str = "paper", regressor: str = FORE
 
 
 def per_training(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each metric over the regressor seeds of each training; NaN does not count.
+    """Mean of each metric over the regressor seeds of each training, without NaN.
 
     Takes rows `of_sample`; returns `embedding`, `training_seed`, `size` and the METRICS.
     """
@@ -53,13 +53,10 @@ def per_training(scores: pd.DataFrame) -> pd.DataFrame:
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval by Student's t of each metric, of two kinds, for rows `of_sample`.
 
-    Returns
-    -------
-    DataFrame
-        `interval`, `embedding`, `size`, `metric`, and columns of `intervals.over_seeds`. Interval
-        `regressor`: over the regressor seeds of the first training, as in the paper (which takes
-        1.96 standard errors); it leaves out how much trainings differ. Interval `training`: over
-        trainings, each being the mean of its regressor seeds.
+    Returns `interval`, `embedding`, `size`, `metric`, and the columns of `intervals.over_seeds`.
+    The interval `regressor` is over the regressor seeds of the first training, as in the paper
+    (which takes 1.96 standard errors); it ignores how much trainings differ. The interval
+    `training` is over trainings, each being the mean of its regressor seeds.
     """
     keys = ["embedding", "size", "metric"]
     values = {"regressor": scores[of_first(scores)], "training": per_training(scores)}
@@ -71,7 +68,7 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_marks(scores: pd.DataFrame) -> pd.DataFrame:
-    """What failed cells in a sample do, at the smallest size of the first training.
+    """Show the effect of failed cells in a sample, at the smallest size of the first training.
 
     Takes all rows of `score_all`. Returns `embedding`, `sample`, `failed` and the METRICS: a row
     for each random draw, and for samples of labeled cells their means over seeds.
@@ -85,10 +82,10 @@ def sample_marks(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread_of_draws(marks: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A metric on the labeled cells, and on random draws of as many (METHOD 10).
+    """Compare a metric on the labeled cells with random draws of as many cells (METHOD 10).
 
     Takes `sample_marks`. Returns `embedding`, `cells`, `mean`, and `low` and `high`, one standard
-    deviation over the draws away; NaN for the labeled cells, which are one draw.
+    deviation of the draws below and above; NaN for the labeled cells, which are a single draw.
     """
     drawn = {"paper": "labeled cells", "random": "random draws"}
     rows = marks[marks["sample"].isin(drawn)].assign(cells=marks["sample"].map(drawn))
@@ -100,9 +97,8 @@ def spread_of_draws(marks: pd.DataFrame, metric: str) -> pd.DataFrame:
 def differences(scores: pd.DataFrame, reference: str = "arch2vec") -> pd.DataFrame:
     """Pearson's r of each embedding minus that of the reference, by training and size.
 
-    Fits of one training, size and seed are compared, which have the same sample, and their
-    differences averaged over the seeds. Takes rows `of_sample`; returns `embedding`,
-    `training_seed`, `size`, `value`.
+    Fits of one training, size and seed have the same sample; their differences are averaged over
+    the seeds. Takes rows `of_sample`; returns `embedding`, `training_seed`, `size`, `value`.
     """
     found = paired_differences(scores, reference, ["training_seed", "size", "seed"], "pearson")
     keys = ["embedding", "training_seed", "size"]
@@ -110,7 +106,7 @@ def differences(scores: pd.DataFrame, reference: str = "arch2vec") -> pd.DataFra
 
 
 def findings(scores: pd.DataFrame) -> pd.DataFrame:
-    """The FINDINGS by `intervals.judge`, from Pearson's r in rows `of_sample`.
+    """Judge the FINDINGS by `intervals.judge`, from Pearson's r in rows `of_sample`.
 
     Each part is a difference within a training: between two embeddings, sets of them, or two sizes.
     """
@@ -123,13 +119,11 @@ def findings(scores: pd.DataFrame) -> pd.DataFrame:
         wanted = [(name, size) for name in side[0] for size in named[side[1]]]
         return table.reindex(columns=pd.MultiIndex.from_tuples(wanted)).mean(axis=1, skipna=False)
 
-    rows = []
+    found = []
     for finding, parts in FINDINGS.items():
         for part, (claim, one, other) in parts.items():
             values = (mean(one) - mean(other)).dropna()
-            if one[0] == other[0] and len(sizes) == 1:
-                values = values[:0]  # one size tells nothing of a change with size
-            rows += [(finding, part, claim, value) for value in values] or [
-                (finding, part, claim, float("nan"))
-            ]
-    return judge(pd.DataFrame(rows, columns=["finding", "part", "claim", "value"]), MARGIN)
+            change_with_size = one[0] == other[0]
+            shown = [] if change_with_size and len(sizes) == 1 else values
+            found.append((finding, part, claim, shown))
+    return judge(found, MARGIN)
