@@ -41,10 +41,18 @@ def results_folder() -> Path:
     return Path(os.environ.get("IONAS_RESULTS") or project_root() / "results").absolute()
 
 
+def put_back(path: Path) -> Path:
+    """A folder, put back in its place where a publication was killed while a new one took it."""
+    old = path.with_name(f".{path.name}.old") if path.name else path
+    if old.exists() and not path.exists():
+        old.replace(path)
+    return path
+
+
 def find_run(text: str) -> "RunFolder":
     """Find a run by its name, or a publication by its path; a ValueError if there is none."""
     for path in (Path(text), project_root() / text):
-        if (path / RECORD).is_file():
+        if (put_back(path) / RECORD).is_file():
             return RunFolder(path.absolute())
     there = sorted(path.name for path in runs_folder().glob("[!.]*") if path.is_dir())
     if text not in there:

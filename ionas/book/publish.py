@@ -19,6 +19,7 @@ from ionas.book.folders import (
     RECORD,
     RunFolder,
     locked,
+    put_back,
     read_json,
     results_folder,
     runs_folder,
@@ -65,8 +66,7 @@ def publish(run: str, name: str = "", partial: bool = False) -> Path:
     if target.exists() and not (target / RECORD).is_file():
         raise PublicationError(f"{target} is there and is no publication; give another --name")
     new, old = (target.with_name(f".{target.name}.{end}") for end in ("new", "old"))
-    if old.exists() and not target.exists():  # killed between the two renames below
-        old.replace(target)
+    put_back(target)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
