@@ -6,8 +6,11 @@ order of the last layer's weights for the true class, and multiplied by them: th
 largest weights.
 
 Functions of this module take `networks`, one row per trained network with `index` in the `table`
-of cells, `hash`, and `labeled`, its part of the split; `images` as `ionas.pretraining.io_images`
-returns them; and the `folder` in which `ionas.pretraining.train_networks` kept the networks.
+of cells, `hash`, `labeled`, its part of the split, and `trained_from`; `images` as
+`ionas.pretraining.io_images` returns them; and the `folder` in which
+`ionas.pretraining.train_networks` kept the networks. What is made of each network carries its
+`trained_from`, 32 bytes. So a result that is `known` from an earlier call, as from a publication,
+serves for its networks, which need not be in the folder then.
 """
 
 from collections.abc import Mapping
@@ -29,6 +32,8 @@ SETS = (  # of Table 2, by what is new in them
     "test: unseen images",
     "test: unseen networks and images",
 )
+IN_OWN_ORDER = 16  # networks that are enough to see what the order is good for
+Arrays = Mapping[str, np.ndarray]
 
 
 def targets(
@@ -94,57 +99,103 @@ def network_targets(
 def io_targets(
     networks: pd.DataFrame,
     table: CellTable,
-    images: Mapping[str, np.ndarray],
+    images: Arrays,
     p: IODataset,
     folder: Path,
+    known: Arrays | None = None,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
     """Compute the targets of all trained networks, with one network in memory at a time.
 
     Returns (N, I, k) float16 arrays `train_validation`, `train_test`, `validation_validation` and
-    `validation_test`, named by the part of the networks and of the images. Raises ValueError if a
-    network is missing or damaged, if fewer images were kept than are wanted, or if a target is not
-    finite.
+    `validation_test`, named by the part of the networks and of the images; `train_from` and
+    `validation_from` are (N, 32) uint8. Raises ValueError if a network is missing or damaged, if
+    fewer images were kept than are wanted, or if a target is not finite.
     """
     shown = chosen_images(images, p)
-    outputs: dict[str, list[np.ndarray]] = {}
-    for index, part in zip(networks["index"], networks["labeled"], strict=True):
-        network = load_network(folder, table.cells[int(index)])
-        for seen, values in shown.items():
-            found = network_targets(network, values, p, device).astype(np.float16)
-            outputs.setdefault(f"{part}_{seen}", []).append(found)
-    return {name: np.stack(values) for name, values in outputs.items()}
+    made: dict[str, np.ndarray] = {}
+    for part, rows in networks.groupby("labeled", sort=False):
+        named = {seen: f"{part}_{seen}" for seen in shown}
+        earlier = _by_network(known, f"{part}_from", named)
+        stacks: dict[str, list[np.ndarray]] = {seen: [] for seen in shown}
+        for index, origin in zip(rows["index"], rows["trained_from"], strict=True):
+            found = earlier.get(origin)
+            if found is None:
+                network = load_network(folder, table.cells[int(index)])
+                found = {
+                    seen: network_targets(network, values, p, device).astype(np.float16)
+                    for seen, values in shown.items()
+                }
+            for seen, values in found.items():
+                stacks[seen].append(values)
+        made |= {named[seen]: np.stack(values) for seen, values in stacks.items()}
+        made[f"{part}_from"] = _origins(rows)
+    return made
 
 
 def own_order_targets(
     networks: pd.DataFrame,
     table: CellTable,
-    images: Mapping[str, np.ndarray],
+    images: Arrays,
     p: IODataset,
     folder: Path,
+    known: Arrays | None = None,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Compute `train_validation` of `io_targets` with each network's products in its own order."""
+    """Compute `train_validation` of `io_targets` with each network's products in its own order.
+
+    It is made of the first train networks, at most IN_OWN_ORDER; `train_from` is theirs.
+    """
     shown = chosen_images(images, p)["validation"]
-    rows = networks.loc[networks["labeled"] == "train", "index"]
-    loaded = (load_network(folder, cell) for cell in table.cells[rows.to_numpy()])
-    found = [network_targets(network, shown, p, device, ordered=False) for network in loaded]
-    return {"train_validation": np.stack(found)}
+    rows = networks[networks["labeled"] == "train"][:IN_OWN_ORDER]
+    earlier = _by_network(known, "train_from", {"": "train_validation"})
+    found = []
+    for index, origin in zip(rows["index"], rows["trained_from"], strict=True):
+        if origin not in earlier:
+            network = load_network(folder, table.cells[int(index)])
+            values = network_targets(network, shown, p, device, ordered=False)
+            earlier[origin] = {"": values.astype(np.float16)}
+        found.append(earlier[origin][""])
+    return {"train_validation": np.stack(found), "train_from": _origins(rows)}
+
+
+def _origins(networks: pd.DataFrame) -> np.ndarray:
+    return np.array([list(bytes.fromhex(origin)) for origin in networks["trained_from"]], np.uint8)
+
+
+def _by_network(
+    known: Arrays | None, origins: str, arrays: Mapping[str, str]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Rows of arrays, by what each network was trained from."""
+    if known is None or origins not in known:
+        return {}
+    names = [bytes(row).hex() for row in known[origins]]
+    return {
+        name: {short: known[long][place] for short, long in arrays.items()}
+        for place, name in enumerate(names)
+    }
 
 
 @torch.inference_mode()
 def worked_pair(
-    networks: pd.DataFrame, table: CellTable, images: Mapping[str, np.ndarray], folder: Path
+    networks: pd.DataFrame,
+    table: CellTable,
+    images: Arrays,
+    folder: Path,
+    known: Arrays | None = None,
 ) -> dict[str, np.ndarray]:
     """Compute all contributions of the first validation image in the first train network.
 
     Returns `label`, the true class; `logit`, the network's own for this class; and F + 1 values
     each of `feature` (its position in the network; the bias is F), `weight`, `value` and
     `contribution`, their product, in descending order of weight. `targets` keeps the first
-    contributions; their sum is the logit.
+    contributions; their sum is the logit. `train_from` is the network's.
     """
-    index = networks.loc[networks["labeled"] == "train", "index"].iloc[0]
-    network = load_network(folder, table.cells[int(index)])
+    first = networks[networks["labeled"] == "train"][:1]
+    origin = _origins(first)
+    if known is not None and np.array_equal(known["train_from"], origin):
+        return dict(known)
+    network = load_network(folder, table.cells[int(first["index"].iloc[0])])
     label = images["validation_labels"][0]
     pixels = torch.from_numpy(images["validation_pixels"][:1])
     head = network.classifier
@@ -158,10 +209,11 @@ def worked_pair(
         "contribution": ordered * value[order],
         "logit": network(pixels)[0, label],
     }
-    return {"label": np.array(label)} | {name: values.numpy() for name, values in found.items()}
+    values = {name: value.numpy() for name, value in found.items()}
+    return {"label": np.array(label), "train_from": origin, **values}
 
 
-def chosen_images(images: Mapping[str, np.ndarray], p: IODataset) -> dict[str, Images]:
+def chosen_images(images: Arrays, p: IODataset) -> dict[str, Images]:
     """Choose the first images of each part, as many as wanted (0: all).
 
     Raises ValueError if fewer were kept.
@@ -178,7 +230,7 @@ def chosen_images(images: Mapping[str, np.ndarray], p: IODataset) -> dict[str, I
     return chosen
 
 
-def sizes(networks: pd.DataFrame, images: Mapping[str, np.ndarray], p: IODataset) -> pd.DataFrame:
+def sizes(networks: pd.DataFrame, images: Arrays, p: IODataset) -> pd.DataFrame:
     """Count `networks` and `images` by `part`; a number is missing where a part has none."""
     counts = {part: len(values) for part, values in chosen_images(images, p).items()}
     frame = pd.DataFrame({"networks": networks["labeled"].value_counts(), "images": counts})
@@ -205,9 +257,7 @@ def splits(networks: pd.DataFrame, p: IODataset) -> dict[str, list[int]]:
     }
 
 
-def set_table(
-    targets: Mapping[str, np.ndarray], networks: pd.DataFrame, p: IODataset
-) -> pd.DataFrame:
+def set_table(targets: Arrays, networks: pd.DataFrame, p: IODataset) -> pd.DataFrame:
     """Make Table 2 of the paper, with the errors that a model must beat on each set (Fig. 10).
 
     Takes the result of `io_targets`. Returns `set`, a short name; `labeled`, `networks` and

@@ -244,7 +244,9 @@ def load_network(folder: Path, cell: Cell) -> Network:
     """
     content = parts.read(folder, cell.hash)
     if content is None:
-        raise ValueError(f"{folder / cell.hash} is missing or was damaged; run notebook 02 again")
+        raise ValueError(
+            f"{folder / cell.hash} is missing or was damaged; run notebook 02 again with --force"
+        )
     about = about_of(content)
     if about["cell"] != describe(cell):
         raise ValueError(

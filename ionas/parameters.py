@@ -15,6 +15,13 @@ Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # `~` is the home folder
 
 
+def distinct_seeds(seeds: list[int]) -> list[int]:
+    """Return the seeds if no two are the same and all can be used; else raise ValueError."""
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= SEEDS:
+        raise ValueError("give distinct seeds that are not negative and below 2**32")
+    return seeds
+
+
 class Parameters(BaseModel):
     """Parameters of every notebook. Types are strict: text is not a number, 1.5 not an integer."""
 
@@ -154,12 +161,7 @@ class EmbeddingTraining(Parameters):
     jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= SEEDS:
-            raise ValueError("give distinct seeds that are not negative and below 2**32")
-        return seeds
+    _distinct = field_validator("seeds")(distinct_seeds)
 
 
 class Reinforce(Parameters):
@@ -199,8 +201,8 @@ class PerformancePrediction(Parameters):
     sizes: list[int] = Field(
         [0, 400, 1000], min_length=1, description="cells fitted on; 0: the labeled train networks"
     )
-    seeds: int = Field(10, ge=1, description="regressor seeds for the first training")
-    other_seeds: int = Field(3, ge=1, description="regressor seeds for each further training")
+    seeds: int = Field(4, ge=1, description="regressor seeds for the first training (paper: 10)")
+    other_seeds: int = Field(2, ge=1, description="regressor seeds for each further training")
     accuracy_threshold: float = Field(
         0.0,
         ge=0,
@@ -227,3 +229,111 @@ class PerformancePrediction(Parameters):
         if wrong := [size for size in sizes if size < 2 and size != 0]:
             raise ValueError(f"a sample of {wrong[0]} cells is too small; give at least 2, or 0")
         return sizes
+
+
+class Predictors(Parameters):
+    """08: accuracy predicted by the methods of the field."""
+
+    sizes: list[Annotated[int, Field(ge=10)]] = Field(
+        [100, 424], min_length=1, description="random cells fitted on to rank all others"
+    )
+    draws: int = Field(3, ge=1, description="samples of each size")
+    other_draws: int = Field(
+        1, ge=1, description="samples above 1,000 cells, and of each size for the slower predictors"
+    )
+    value_sizes: list[Annotated[int, Field(ge=10)]] = Field(
+        [200], min_length=1, description="random cells fitted on to predict accuracies"
+    )
+    value_draws: int = Field(3, ge=1, description="samples of each of these sizes")
+    added_size: int = Field(
+        172, ge=10, description="random cells to try embeddings beside features"
+    )
+    added_draws: int = Field(2, ge=1, description="samples of that size")
+    accuracy_threshold: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="accuracy above which accuracies are predicted (paper: 0.8); "
+        "0: by excluded_share",
+    )
+    excluded_share: float = Field(
+        0.019,
+        ge=0,
+        lt=1,
+        description="share of cells at or below the threshold, for threshold 0",
+    )
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+
+
+class SearchMethods(Parameters):
+    """09: methods of search, and a surrogate benchmark."""
+
+    seed: Seed = Field(1, description="seed of the runs, the bootstrap and the surrogate")
+    runs: int = Field(100, ge=2, description="runs of every method")
+    embedding_runs: int = Field(
+        10, ge=1, description="runs of Bayesian optimisation in each embedding of a training"
+    )
+    cost: Literal["time", "evaluations"] = Field(
+        "time", description="cost of a query of a cell: its training time, or 1"
+    )
+    budget: int = Field(150, ge=2, description="queries of a run")
+    initial: int = Field(10, ge=2, description="random cells that every run begins with")
+    batch: int = Field(10, ge=1, description="queries between two fits of a predictor")
+    target: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="test regret whose reaching is timed; 0: what random search ends with",
+    )
+    surrogate_share: float = Field(
+        0.5, gt=0, lt=1, description="share of the cells that the surrogate is fitted to"
+    )
+    surrogate_runs: int = Field(30, ge=2, description="runs of a method on the surrogate")
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+
+
+class LabelValue(Parameters):
+    """10: what the labels of networks buy (beyond the paper)."""
+
+    doses: list[int] = Field(
+        [1],
+        description="epochs of further trainings, besides 0 and those of notebook 02",
+    )
+    networks: list[int] = Field(
+        [20, 40, 80], description="numbers of labeled train networks, the first ones, besides all"
+    )
+    images: list[int] = Field([10, 30], description="numbers of images, the first, besides all")
+    readout_images: int = Field(
+        256, ge=0, description="train images for readout, normalisation and FEAR; 0: all"
+    )
+    seeds: list[int] = Field(
+        [1, 2, 3], min_length=1, description="seeds of trainings of the models on all labels"
+    )
+    epochs: int = Field(1, ge=1, description="passes of a model over the data")
+    batch_size: int = Field(128, ge=2, description="pairs or cells in a batch")
+    hidden: int = Field(64, ge=1, description="width of the GIN layers")
+    image_channels: int = Field(8, ge=1, description="first width of the image tower")
+    head_hidden: int = Field(128, ge=1, description="width of the IO model's head")
+    accuracy_hidden: int = Field(512, ge=1, description="width of the Accuracy model's head")
+    sample: int = Field(400, ge=2, description="cells that a regressor is fitted on")
+    fits: int = Field(2, ge=1, description="samples, and forests, for each embedding")
+    trees: int = Field(50, ge=1, description="trees of the random forest")
+    signal_images: int = Field(64, ge=2, description="images in the batch of a cheap signal")
+    initialisations: int = Field(
+        5, ge=2, description="random initial weights of a cell for the spread of its accuracies"
+    )
+    threshold: float = Field(
+        0.3, gt=0, le=1, description="train accuracy at which FEAR freezes a network"
+    )
+    seed: Seed = Field(1, description="seed of signals, bootstrap and permutations")
+    jobs: int = Field(0, ge=0, description="processes; 0 takes one per core")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+    @field_validator("doses", "networks", "images")
+    @classmethod
+    def _ascending(cls, numbers: list[int]) -> list[int]:
+        if numbers != sorted(set(numbers)) or min(numbers, default=1) < 1:
+            raise ValueError("give distinct positive numbers in ascending order, or none")
+        return numbers
+
+    _distinct = field_validator("seeds")(distinct_seeds)

@@ -1,5 +1,6 @@
 """Train the network of a cell on images, and many of them in parallel (appendix C, Table 1)."""
 
+import hashlib
 import json
 import time
 from functools import lru_cache
@@ -122,6 +123,7 @@ def train_networks(
     images: Path | None,
     p: Pretraining,
     parts: Path,
+    known: pd.DataFrame | None = None,
     jobs: int = 0,
     device: str = "cpu",
 ) -> pd.DataFrame:
@@ -130,10 +132,12 @@ def train_networks(
     As soon as a network is trained, it is kept with its metrics in the folder `parts`, which all
     workers must see, under the hash of its cell. A network that is there already, of the same cell,
     parameters and images, is not trained again: a killed call loses at most the networks that were
-    being trained, and a call for more networks trains those that are missing.
+    being trained, and a call for more networks trains those that are missing. Nor is a network that
+    is `known`, in the result of an earlier call.
 
     `split` is the result of `ionas.benchmark.split.split_cells`; `images` is a folder or ZIP file
-    (None: digits). Returns a row per network: that of `labeled_rows`, and the metrics of `Trained`.
+    (None: digits). Returns a row per network: that of `labeled_rows`; `trained_from`, the hash of
+    its cell, parameters and images; and the metrics of `Trained`.
     Raises ValueError if too few cells are labeled, the images cannot be used, or a worker does not
     see the folder.
     """
@@ -143,13 +147,28 @@ def train_networks(
     shared.unlink(missing_ok=True)  # of a killed call, whose workers may still read it
     digest = write_images(load(images, p), shared)
     cells = table.cells[rows["index"].to_numpy()]
-    items = [(cell, shared, digest, p, device) for cell in cells]
+    rows["trained_from"] = [_digest(_trained_from(cell, digest, p)) for cell in cells]
+    metrics = {}
+    if known is not None:
+        metrics = known.set_index("trained_from").iloc[:, 3:].to_dict("index")
+    missing = ~rows["trained_from"].isin(metrics).to_numpy()
+    items = [(cell, shared, digest, p, device) for cell in cells[missing]]
     try:
-        metrics = parallel.run(_train_part, items, jobs, "training networks", "network")
+        found = parallel.run(_train_part, items, jobs, "training networks", "network")
     finally:
         shared.unlink(missing_ok=True)
         _read_images.cache_clear()
-    return rows.join(pd.DataFrame(metrics))
+    metrics |= dict(zip(rows["trained_from"][missing], found, strict=True))
+    return rows.join(pd.DataFrame([metrics[key] for key in rows["trained_from"]]))
+
+
+def _trained_from(cell: Cell, images: str, p: Pretraining) -> dict[str, Any]:
+    parameters = p.model_dump(include={*RECIPE, "seed"})
+    return {"cell": describe(cell), "parameters": parameters, "images": images}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _train_part(
@@ -159,8 +178,7 @@ def _train_part(
     folder = images.parent
     if not images.is_file():
         raise parallel.unseen(folder, "networks")
-    parameters = p.model_dump(include={*RECIPE, "seed"})
-    key = {"cell": describe(cell), "parameters": parameters, "images": digest}
+    key = _trained_from(cell, digest, p)
     kept = read_part(folder, cell.hash)
     if kept and key.items() <= (about := about_of(kept)).items():
         return about["metrics"]
@@ -179,10 +197,17 @@ def _read_images(path: Path, digest: str) -> ImageSet:
     return read_images(path)
 
 
-def times(networks: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Read how long each training took: `hash`, `seconds` (see `Trained`; NaN if it is lost)."""
+def times(networks: pd.DataFrame, folder: Path, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Read how long each training took: `hash`, `seconds` (see `Trained`; NaN if it is lost).
+
+    Those of networks that are not in the folder are taken from the `known` result.
+    """
     found = [json.loads(read_part(folder, f"{k}.seconds") or b"NaN") for k in networks["hash"]]
-    return pd.DataFrame({"hash": networks["hash"], "seconds": found})
+    times = pd.DataFrame({"hash": networks["hash"], "seconds": found})
+    if known is not None:
+        earlier = times["hash"].map(known.set_index("hash")["seconds"])
+        times["seconds"] = times["seconds"].fillna(earlier)
+    return times
 
 
 def load(images: Path | None, p: Pretraining) -> ImageSet:

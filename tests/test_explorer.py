@@ -21,8 +21,9 @@ from ionas.parameters import PerformancePrediction
 from ionas.plots import MODEL_LABELS
 from ionas.space import InvalidCell
 from ionas.space.cells import Cell, CellSet, decode_cells
+from ionas.space.encodings import adjacency_one_hot
 from ionas.tasks import explorer
-from ionas.tasks.prediction import ENCODING, encode_cells
+from ionas.tasks.prediction import ENCODING
 
 SMALL = PerformancePrediction(run="small", sizes=[20], trees=5)
 
@@ -136,7 +137,7 @@ def test_predictions_are_those_that_notebook_07_has_scored(
 
 def test_maps_and_nearest_cells_by_brute_force(kept: dict, sources: dict) -> None:
     arrays = {n: sources["embeddings"].get(f"{n}_seed1") for n in kept["embeddings"]}
-    arrays[ENCODING] = encode_cells(sources["table"].cells)
+    arrays[ENCODING] = adjacency_one_hot(sources["table"].cells)
     for name, values in arrays.items():
         values, found = values.astype(np.float64), kept["embeddings"][name]
         near = unpacked(found["near"]).astype(int).reshape(-1, 5)

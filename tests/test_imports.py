@@ -18,7 +18,7 @@ FLOORS = [
     {"image_folder"},
     {"space", "images", "parallel", "paper", "parameters"},
     {"parts"},
-    {"networks", "plots"},
+    {"networks", "plots", "predictors"},
     {"pretraining", "io_dataset"},
     {"benchmark"},
     {"embedding"},

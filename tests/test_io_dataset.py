@@ -1,6 +1,7 @@
 """The IO dataset: targets against hand work and a plain-Python oracle, splits, the five sets."""
 
 import copy
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -174,6 +175,7 @@ def kept(tmp_path):
             "index": [3, 0, 4, 2, 1],
             "hash": [cells[k].hash for k in (3, 0, 4, 2, 1)],
             "labeled": ["train"] * 3 + ["validation"] * 2,
+            "trained_from": [f"{k:064x}" for k in (3, 0, 4, 2, 1)],
         }
     )
     rng = np.random.default_rng(0)
@@ -190,6 +192,7 @@ def test_targets_of_kept_networks_stand_in_the_order_of_the_rows(kept):
     assert {name: values.shape for name, values in found.items()} == {
         "train_validation": (3, 4, 3), "train_test": (3, 5, 3),
         "validation_validation": (2, 4, 3), "validation_test": (2, 5, 3),
+        "train_from": (3, 32), "validation_from": (2, 32),
     }  # fmt: skip
     shown = io_dataset.chosen_images(images, p)
     assert [len(values) for values in shown.values()] == [4, 5]
@@ -202,7 +205,33 @@ def test_targets_of_kept_networks_stand_in_the_order_of_the_rows(kept):
     for network, values in zip((3, 0, 4), own, strict=True):
         loaded = load_network(folder, table.cells[network])
         expected = io_dataset.network_targets(loaded, shown["validation"], p, ordered=False)
-        np.testing.assert_array_equal(values, expected)
+        np.testing.assert_array_equal(values, np.float16(expected))
+
+
+def test_what_is_known_needs_no_network(kept):
+    """As from a publication: targets of more networks, of which only the new ones are kept."""
+    networks, table, images, folder = kept
+    makers = {
+        maker: partial(maker, table=table, images=images, folder=folder, **more)
+        for maker, more in (
+            (io_dataset.io_targets, {"p": IODataset(validation_images=4, top_k=3)}),
+            (io_dataset.own_order_targets, {"p": IODataset(validation_images=4, top_k=3)}),
+            (io_dataset.worked_pair, {}),
+        )
+    }
+    expected = {maker: call(networks) for maker, call in makers.items()}
+    known = {maker: call(networks.iloc[[1, 0, 3]]) for maker, call in makers.items()}
+    known[io_dataset.worked_pair] = expected[io_dataset.worked_pair]
+    for name in networks["hash"].iloc[[0, 1, 3]]:
+        (folder / name).unlink()
+    for maker, call in makers.items():
+        found = call(networks, known=known[maker])
+        assert found.keys() == expected[maker].keys()
+        for name, values in found.items():
+            np.testing.assert_array_equal(values, expected[maker][name])
+        others = networks.assign(trained_from=[f"{k:064x}" for k in range(10, 15)])
+        with pytest.raises(ValueError, match=r"is missing or was damaged; run notebook 02 again"):
+            call(others, known=known[maker])
 
 
 def test_the_worked_pair_is_the_first_target_with_its_origin(kept):

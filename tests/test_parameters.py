@@ -239,8 +239,9 @@ def test_nearest_lists_all_where_none_is_near() -> None:
 def test_every_stage_reads_only_earlier_ones() -> None:
     names = list(STAGES)
     for position, notebook in enumerate(STAGES.values()):
-        assert set(notebook.upstream) <= set(names[:position])
-        assert notebook.number == f"{position + 1:02d}"
+        assert set(notebook.reads) <= set(names[:position])
+    numbers = [notebook.number for notebook in STAGES.values()]
+    assert numbers == sorted(set(numbers))
 
 
 def test_laptop_is_the_paper_but_for_what_its_header_says() -> None:
@@ -262,6 +263,8 @@ def test_laptop_is_the_paper_but_for_what_its_header_says() -> None:
         "embedding_training.unlabeled_run",
         "embedding_training.image_channels",
         "embedding_training.head_hidden",
+        "label_value.image_channels",
+        "label_value.head_hidden",
     }
 
 

@@ -65,6 +65,19 @@ def samples() -> pd.DataFrame:
     return every.assign(failed=failed, pearson=0.1 * failed)
 
 
+def predicted() -> pd.DataFrame:
+    """Two draws of two predictors, at two sizes, with failed cells and without them."""
+    every = frame(
+        predictor=["forest, plain encoding", "Gaussian process, structure"],
+        sample=["random", "random, passed"], size=[10, 5000], draw=[0, 1],
+    )  # fmt: skip
+    return every.assign(kendall=np.linspace(0.3, 0.8, len(every)))
+
+
+def published() -> pd.DataFrame:
+    return pd.DataFrame({"size": [10, 10, 5000], "mean": [0.2, 0.4, 0.7]})
+
+
 def hexagons() -> pd.DataFrame:
     points, accuracy = np.random.default_rng(0).normal(size=(300, 2)), np.linspace(0.5, 0.9, 300)
     found = summaries.hexagon_medians(points, accuracy, 8).assign(neighbors=0.5, variance=0.4)
@@ -112,6 +125,8 @@ def every_chart() -> dict[str, plots.Chart]:
         "search": plots.search_curves(curves(), "seconds", 4, ends()),
         "shifted": plots.search_curves(curves(), "seconds", 2),
         "scores": plots.prediction_scores(scores(), "pearson", "r"),
+        "predictors": plots.predictor_scores(predicted(), "kendall", "τ", 0.9, published()),
+        "one size": plots.predictor_scores(predicted().query("size == 10"), "kendall", "τ"),
         "samples": plots.sample_effects(samples(), "pearson", "r"),
     }  # fmt: skip
 
@@ -364,6 +379,19 @@ def test_scores_show_every_training_and_the_encoding():
             assert marks.get_offsets().tolist() == wanted
         assert ax.lines[0].get_xdata() == pytest.approx([np.mean(values["encoding"])] * 2)
     plots.prediction_scores(every.assign(pearson=np.nan), "pearson", "r").png()
+
+
+def test_predictors_show_every_draw_the_limit_and_what_is_published():
+    every = predicted()
+    drawn = plots.predictor_scores(every, "kendall", "τ", 0.9, published())
+    for ax, size in zip(drawn.axes, (10, 5000), strict=True):
+        rows = every[every["size"] == size].groupby(["sample", "predictor"], sort=False)["kendall"]
+        marks = [dots.get_offsets()[:, 0].tolist() for dots in ax.collections]
+        wanted = {key: list(values) for key, values in rows}
+        samples, names = ("random", "random, passed"), list(every["predictor"].unique())
+        assert marks[:-1] == [wanted[sample, name] for sample in samples for name in names]
+        assert marks[-1] == published().loc[published()["size"] == size, "mean"].tolist()
+        assert ax.lines[-1].get_xdata() == [0.9, 0.9]
 
 
 def test_samples_show_every_mark():

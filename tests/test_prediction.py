@@ -18,6 +18,7 @@ from ionas.paper import paper_table
 from ionas.parameters import PerformancePrediction, SearchSpace
 from ionas.plots import MODEL_LABELS
 from ionas.space.cells import CellSet, enumerate_cells
+from ionas.space.encodings import adjacency_one_hot
 from ionas.tasks import prediction, regressors
 from ionas.tasks import scores as said
 from ionas.tasks.intervals import told
@@ -260,7 +261,7 @@ def test_references_try_a_share_of_the_inputs(study, monkeypatch, tmp_path):
     monkeypatch.setattr(regressors, "predict_forest", spy)
     few = P.model_copy(update={"sizes": [10], "trees": 2, "max_features": 3})
     scored(study, tmp_path, few)
-    assert tried == {5: {3}, 20: {0.33}, prediction.encode_cells(study[0].cells).shape[1]: {0.33}}
+    assert tried == {5: {3}, 20: {0.33}, adjacency_one_hot(study[0].cells).shape[1]: {0.33}}
 
 
 def test_constant_embedding_gives_a_note(study):
@@ -391,7 +392,7 @@ def test_threshold_leaves_out_the_share():
 def test_plain_encoding_keeps_edges_and_operations():
     cells = CellSet.from_text(["010001000"], ["input,conv3x3-bn-relu,output"])
     one_hot = [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
-    assert prediction.encode_cells(cells).tolist() == [[1, 0, 1, *one_hot]]
+    assert adjacency_one_hot(cells).tolist() == [[1, 0, 1, *one_hot]]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +401,7 @@ def test_plain_encoding_keeps_edges_and_operations():
     ids=["NAS-Bench-101", "NAS-Bench-201"],
 )
 def test_cells_are_encoded_without_the_padding_of_larger_ones(cells, edges, width):
-    encoding = prediction.encode_cells(cells)
+    encoding = adjacency_one_hot(cells)
     assert encoding.shape == (len(cells), edges + width)
     assert len(np.unique(encoding, axis=0)) == len(cells)
     bits, one_hot = encoding[:, :edges], encoding[:, edges:]
@@ -558,7 +559,7 @@ def test_the_papers_608_cells_and_the_plain_encoding(shared_data):
     cells = CellSet.from_text(part["adjacency"].tolist(), part["operations"].tolist())
     found = fit_on(
         part["test_accuracy"].to_numpy(), np.searchsorted(rows, labeled),
-        prediction.encode_cells(cells), size=608, threshold=0.8, features=0.33,
+        adjacency_one_hot(cells), size=608, threshold=0.8, features=0.33,
     )  # fmt: skip
     assert found["failed"] == 7
     assert found["pearson"] == pytest.approx(0.71, abs=0.03)

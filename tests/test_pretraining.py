@@ -190,10 +190,10 @@ def test_only_what_is_missing_or_was_made_otherwise_is_trained(tmp_path, monkeyp
     cells = enumerate_cells(4)[:4]
     trained = counted(monkeypatch)
 
-    def train(**changes):
+    def train(folder="parts", known=None, **changes):
         trained.clear()
         p = QUICK.model_copy(update=changes)
-        return train_networks(*study(cells, 3), None, p, tmp_path, jobs=1)
+        return train_networks(*study(cells, 3), None, p, tmp_path / folder, known, jobs=1)
 
     assert train(train_networks=1)["index"].tolist() == [0, 3]
     assert trained == [cells[0].hash, cells[3].hash]
@@ -204,6 +204,15 @@ def test_only_what_is_missing_or_was_made_otherwise_is_trained(tmp_path, monkeyp
     for changes in ({"seed": 2}, {"learning_rate": 0.2}, {"train_images": 150}):
         train(**changes)
         assert len(trained) == 4, changes
+    known = train(train_networks=2)
+    more = train("elsewhere", known)
+    assert trained == [cells[2].hash]
+    assert more.drop(index=2).reset_index(drop=True).equals(known)
+    seconds = times(known, tmp_path / "parts")
+    both = times(more, tmp_path / "elsewhere", seconds)
+    assert both["seconds"].drop(2).tolist() == seconds["seconds"].tolist()
+    train("elsewhere", known, seed=2)
+    assert len(trained) == 4
 
 
 def test_other_orders_of_the_same_vertices_are_other_networks(tmp_path):

@@ -5,7 +5,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from ionas.benchmark.table import load_table
 from ionas.book import about, publish
@@ -18,7 +21,11 @@ from ionas.book.folders import RECORD, RunFolder, find_run, locked, read_json, s
 from ionas.book.provenance import file_hash
 
 pytestmark = pytest.mark.slow
-LARGE = {"search_space/table.parquet", "embedding_training/embeddings.safetensors"}
+LARGE = {
+    "search_space/table.parquet",
+    "embedding_training/embeddings.safetensors",
+    "label_value/models.safetensors",
+}
 
 
 @pytest.fixture
@@ -206,6 +213,7 @@ def test_a_publication_is_drawn_from_its_small_results_alone(
         there = json.loads((tiny_run / "notebooks" / path.name).read_text())
         assert _shown(json.loads(path.read_text())) == _shown(there)
     assert files(publication) == before
+    assert [path.name for path in publication.parent.iterdir()] == [publication.name]
     times = {path: path.stat().st_mtime_ns for path in drawn.glob("*.ipynb")}
     runner.draw(RunFolder(publication), drawn)
     assert {path: path.stat().st_mtime_ns for path in times} == times
@@ -221,7 +229,7 @@ def _shown(notebook: dict) -> list[object]:
     ]
 
 
-def test_a_copy_of_a_publication_goes_on_without_training_a_network(
+def test_a_copy_of_a_publication_goes_on_and_trains_only_what_it_lacks(
     publication: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = tmp_path / "runs" / "mine"
@@ -232,3 +240,21 @@ def test_a_copy_of_a_publication_goes_on_without_training_a_network(
     for file in ("search_space/table.parquet", "output_features/distances.parquet"):
         if (tiny_run / file).is_file():
             assert file_hash(mine / file) == file_hash(tiny_run / file)
+    given = pd.read_parquet(mine / "pretraining" / "networks.parquet")
+    more = ["pretraining.train_networks=0"]  # all that are labeled
+    runner.run(str(mine / "params.yaml"), more, name="mine", only=["02", "03"])
+    networks = pd.read_parquet(mine / "pretraining" / "networks.parquet").set_index("hash")
+    assert len(networks) == len(given) + 2
+    known = networks.loc[given["hash"]]
+    pd.testing.assert_frame_equal(known, given.set_index("hash"), check_dtype=False)
+    trained = {path.name for path in (mine / "pretraining" / "networks").iterdir()}
+    assert {name for name in trained if "." not in name} == set(networks.index) - set(given["hash"])
+    targets = {
+        run: load_file(run / "io_dataset" / "targets.safetensors") for run in (mine, tiny_run)
+    }
+    assert len(targets[mine]["train_test"]) == len(targets[tiny_run]["train_test"]) + 2
+    for name in ("train_test", "validation_validation"):
+        count = len(targets[tiny_run][name])
+        np.testing.assert_array_equal(targets[mine][name][:count], targets[tiny_run][name])
+    seconds = pd.read_parquet(mine / "pretraining" / "times.parquet")["seconds"]
+    assert seconds.notna().all()

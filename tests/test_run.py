@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,7 +92,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fake(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     """A copy of the finished run."""
-    import shutil
 
     folder = tmp_path / "fake {study}"  # papermill formats paths: braces must do no harm
     shutil.copytree(finished, folder)
@@ -156,6 +156,20 @@ def test_a_changed_parameter_runs_its_notebook_and_what_reads_it(fake: Fake) -> 
 def test_later_notebooks_rest_when_results_are_the_same(fake: Fake) -> None:
     assert ran(fake.run(force=True, only=["first"])) == ["first"]
     assert ran(fake.run()) == []
+
+
+def test_what_is_optional_is_read_where_it_has_run(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = dataclasses.replace(fake_study.STAGES["third"], optional=("second",))
+    monkeypatch.setitem(fake_study.STAGES, "third", third)
+    shutil.rmtree(fake.folder.stage("second"))
+    assert ran(fake.run(only=["third"])) == ["third"]
+    assert ran(fake.run(only=["third"])) == []
+    assert ran(fake.run()) == ["second", "third"]
+    (fake.folder.stage("second") / "products.json").write_text("[]")
+    with pytest.raises(runner.RunError, match=r"products\.json is not what second wrote; run"):
+        fake.run(only=["third"])
 
 
 def test_changed_data_run_the_notebook_that_names_them(fake: Fake) -> None:
@@ -262,7 +276,7 @@ def test_a_notebook_alone_needs_what_it_reads(fake: Fake) -> None:
 def test_results_that_do_not_belong_together_are_not_read(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = dataclasses.replace(fake_study.STAGES["third"], upstream=("first", "second"))
+    both = dataclasses.dataclasses.replace(fake_study.STAGES["third"], upstream=("first", "second"))
     monkeypatch.setitem(fake_study.STAGES, "third", both)
     good = fake.artifacts()["third/sum.json"]
     with pytest.raises(runner.RunError, match="third reads second, which run new lacks"):

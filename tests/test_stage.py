@@ -1,5 +1,6 @@
 """What a notebook calls, outside of any notebook: what is kept, and when it holds."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -60,6 +61,10 @@ def counted(many: int, parts: Path) -> int:
             CALLS.append(number)
             (parts / f"{number}").write_text("x")
     return len(list(parts.iterdir()))
+
+
+def counted_known(many: int, parts: Path, known: int | None = None) -> int:
+    return counted(many, parts) + (known or 0)
 
 
 def finish_first(runs: Path) -> Path:
@@ -146,6 +151,35 @@ def test_parts_hold_while_only_their_number_changes() -> None:
     assert CALLS == [0, 1, 2, 3]
     assert begin().kept("n.json", counted, many=3, parts="numbers") == 3  # the number decides now
     assert CALLS == [0, 1, 2, 3, 0, 1, 2]
+
+
+def added(many: int, known: list[int] | None = None) -> list[int]:
+    CALLS.extend(new := range(len(known or ()), many))
+    return [*(known or ()), *new]
+
+
+def test_a_result_grows_from_an_earlier_one_without_its_parts() -> None:
+    call = {"grows": ("many",), "known": True}
+    assert begin().kept("n.json", added, many=2, **call) == [0, 1]
+    path = begin().made("n.json", added, many=4, **call).path
+    assert json.loads(path.read_text()) == CALLS == [0, 1, 2, 3]
+    path.write_text("[]")  # damaged
+    assert begin().kept("n.json", added, many=3, **call) == [0, 1, 2]
+    assert CALLS == [0, 1, 2, 3, 0, 1, 2]
+
+
+def test_a_result_that_grows_counts_the_time_of_the_earlier_one(runs: Path) -> None:
+    call = {"parts": "numbers", "grows": ("many",), "known": True}
+    stage = begin()
+    stage.made("n.json", counted_known, many=2, **call)
+    ledger = json.loads((stage.folder / "kept.json").read_text())
+    ledger["n.json"]["processor_s"] = 100.0
+    (stage.folder / "kept.json").write_text(json.dumps(ledger))
+    shutil.rmtree(stage.folder / "numbers")
+    (stage.folder / ".numbers.json").unlink()
+    begin().made("n.json", counted_known, many=3, **call)
+    ledger = json.loads((stage.folder / "kept.json").read_text())
+    assert 100 <= ledger["n.json"]["processor_s"] < 110
 
 
 def test_results_of_the_run_serve_a_notebook_by_hand(runs: Path) -> None:
@@ -244,6 +278,19 @@ def test_inputs_are_checked(runs: Path) -> None:
     (first / "numbers.json").write_text("1")
     with pytest.raises(StageError, match=r"numbers\.json is not the file that first wrote"):
         stage.input("first", "numbers.json")
+
+
+def test_a_stage_that_is_optional_and_has_not_run_gives_nothing(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = dataclasses.replace(fake_study.STAGES["third"], optional=("second",))
+    monkeypatch.setitem(fake_study.STAGES, "third", third)
+    first = finish_first(runs)
+    assert begin("third").input("second", "products.json") is None
+    shutil.copytree(first, runs / "fake" / "second")
+    given = begin("third").input("second", "numbers.json")
+    assert given is not None
+    assert given.load() == [0, 1, 2]
 
 
 def test_a_publication_is_read_and_nothing_is_computed(runs: Path) -> None:

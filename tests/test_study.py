@@ -67,7 +67,7 @@ def test_a_run_is_complete(tiny_run: Path) -> None:
         assert manifest is not None
         assert manifest["parameters"] == written[name]
         assert manifest["parameters"] == resolved[name].model_dump(mode="json")
-        assert set(manifest["inputs"]["upstream"]) == set(notebook.upstream)
+        assert set(manifest["inputs"]["upstream"]) == set(notebook.reads)
         assert manifest["peak_memory_mb"] > 10
         assert (tiny_run / "notebooks" / f"{notebook.stem}.ipynb").is_file()
         kept = {"manifest.json", "executed.ipynb", "kept.json"}

@@ -7,7 +7,8 @@ from ionas.benchmark.table import check_table
 from ionas.book.configure import STAGES
 from ionas.images import check_source
 from ionas.parameters import Parameters
-from ionas.tasks.prediction import scored
+from ionas.tasks import predictor_protocols
+from ionas.tasks.prediction import check_sizes, scored
 
 
 def check(name: str, parameters: Mapping[str, Parameters]) -> None:
@@ -104,10 +105,52 @@ def _reinforce(p: Any, others: Mapping[str, Any]) -> None:
             )
 
 
+def _search_methods(p: Any, others: Mapping[str, Any]) -> None:
+    if p.initial >= p.budget:
+        raise ValueError(
+            f"initial is {p.initial}, but a run has {p.budget} queries; begin with fewer"
+        )
+    if space := others.get("search_space"):
+        known = check_table(space.table, space.dataset)
+        if not known["validation_accuracy"].count():
+            raise ValueError(
+                f"{space.table} has no validation_accuracy, which 09 needs; leave it out"
+            )
+        if p.cost == "time" and not known["training_time"].max() > 0:
+            raise ValueError(
+                f"{space.table} has no training_time, by which 09 charges a search; let it count "
+                "trainings instead: --set search_methods.cost=evaluations"
+            )
+        needed = ["validation_accuracy", *(["training_time"] if p.cost == "time" else [])]
+        cells = int(known[needed].notna().all(axis=1).sum())
+        _at_most(
+            cells, p, "budget", f"{cells} cells of {space.table} can be queried; ask for fewer"
+        )
+
+
 def _performance_prediction(p: Any, others: Mapping[str, Any]) -> None:
     if space := others.get("search_space"):
         accuracy = check_table(space.table, space.dataset)["test_accuracy"].dropna().to_numpy()
         scored(accuracy, space.labeled_train, p)
+
+
+def _predictors(p: Any, others: Mapping[str, Any]) -> None:
+    if space := others.get("search_space"):
+        accuracy = check_table(space.table, space.dataset)["test_accuracy"].dropna().to_numpy()
+        predictor_protocols.scored(accuracy, p)
+
+
+def _label_value(p: Any, others: Mapping[str, Any]) -> None:
+    if networks := others.get("pretraining"):
+        most = networks.epochs
+        if p.doses and p.doses[-1] >= most:
+            raise ValueError(
+                f"doses has {p.doses[-1]}, but pretraining.epochs is {most}, the dose of notebook "
+                f"02's own networks; give fewer epochs than {most}, or none"
+            )
+    if space := others.get("search_space"):
+        known = check_table(space.table, space.dataset)["test_accuracy"].count()
+        check_sizes([p.sample], int(known), space.labeled_train, "sample")
 
 
 CHECKS = {
@@ -117,4 +160,7 @@ CHECKS = {
     "output_features": _output_features,
     "reinforce": _reinforce,
     "performance_prediction": _performance_prediction,
+    "predictors": _predictors,
+    "search_methods": _search_methods,
+    "label_value": _label_value,
 }

@@ -29,12 +29,21 @@ class InvalidParameters(ValueError):
 
 @dataclass(frozen=True)
 class Notebook:
-    """A stage of the study: its notebook, its parameters, the stages whose files it reads."""
+    """A stage of the study: its notebook, its parameters, the stages whose files it reads.
+
+    Without those of `upstream` it cannot run; those that are `optional` it reads if they are there.
+    """
 
     name: str
     number: str
     model: type[models.Parameters]
     upstream: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All stages whose files it reads."""
+        return self.upstream + self.optional
 
     @property
     def stem(self) -> str:
@@ -54,6 +63,17 @@ NOTEBOOKS = (
     Notebook(
         "performance_prediction", "07", models.PerformancePrediction, (*EMBEDDINGS, "io_dataset")
     ),
+    Notebook(
+        "predictors", "08", models.Predictors, ("search_space",), optional=("embedding_training",)
+    ),
+    Notebook(
+        "search_methods",
+        "09",
+        models.SearchMethods,
+        ("search_space",),
+        optional=("embedding_training", "reinforce"),
+    ),
+    Notebook("label_value", "10", models.LabelValue, OUTPUTS, optional=("embedding_training",)),
 )
 STAGES: dict[str, Notebook] = {notebook.name: notebook for notebook in NOTEBOOKS}
 

@@ -83,6 +83,7 @@ def keep(
     kwargs: Mapping[str, Any],
     parts: str = "",
     grows: Sequence[str] = (),
+    known: bool = False,
 ) -> dict[str, Any]:
     """Have `function(*args, **kwargs)` in a file of a folder, computed only if it does not hold.
 
@@ -106,12 +107,16 @@ def keep(
     grows
         Arguments, and fields of arguments, that only say how much there is: when these alone
         change, the parts still hold.
+    known
+        Whether the function takes, by the keyword `known`, the value of the earlier result from
+        which this one has grown (None: there is none), so that what a publication holds is not
+        computed again although its parts were left out.
 
     Returns
     -------
     dict
-        The entry of the ledger: `key`, `sha256`, `size` in bytes, `parts`, `wall_s` and
-        `processor_s` (of all calls that led to it), `revision`.
+        The entry of the ledger: `key`, `grown` (the key without `grows`), `sha256`, `size` in
+        bytes, `parts`, `wall_s` and `processor_s` (of all calls that led to it), `revision`.
 
     Raises
     ------
@@ -139,9 +144,13 @@ def keep(
                 _enter(folder, file, entry)
             return entry
     stamp = folder / f".{parts or file}.json"
+    grown = provenance.json_hash(_without(made_from, grows))
+    before = _before(file, grown, (folder, *earlier)) if known else None
     if parts:
-        _open_parts(folder, earlier, parts, provenance.json_hash(_without(made_from, grows)))
+        _open_parts(folder, earlier, parts, grown, before)
         kwargs = {**kwargs, "parts": folder / parts}
+    if known:
+        kwargs = {**kwargs, "known": before}
     with _clock(stamp) as spent:
         value = function(*map(_loaded, args), **{k: _loaded(v) for k, v in kwargs.items()})
         WRITERS[Path(file).suffix](folder / file, value)
@@ -149,6 +158,7 @@ def keep(
         stamp.unlink()
     entry = {
         "key": key,
+        "grown": grown,
         "sha256": provenance.file_hash(folder / file),
         "size": (folder / file).stat().st_size,
         "parts": parts,
@@ -179,7 +189,18 @@ def _enter(folder: Path, file: str, entry: Mapping[str, Any]) -> None:
     write_json(folder / LEDGER, ledger(folder) | {file: entry})
 
 
-def _open_parts(folder: Path, earlier: Sequence[Path], name: str, key: str) -> None:
+def _before(file: str, grown: str, places: Sequence[Path]) -> "File | None":
+    """The undamaged result from which one grows."""
+    for place in places:
+        entry = ledger(place).get(file, {})
+        if entry.get("grown") == grown and not provenance.damaged(place, {file: entry}):
+            return File(place / file, entry["sha256"])
+    return None
+
+
+def _open_parts(
+    folder: Path, earlier: Sequence[Path], name: str, key: str, before: "File | None"
+) -> None:
     """Ready the folder of parts: those that were made from the same, here or earlier, or none."""
     stamp = f".{name}.json"
     for place in (folder, *earlier):
@@ -190,7 +211,9 @@ def _open_parts(folder: Path, earlier: Sequence[Path], name: str, key: str) -> N
             break
     else:
         shutil.rmtree(folder / name, ignore_errors=True)
-        write_json(folder / stamp, {"key": key})
+        entry = ledger(before.path.parent)[before.path.name] if before else {}
+        spent = {time: entry[time] for time in ("wall_s", "processor_s") if entry}
+        write_json(folder / stamp, {"key": key, **spent})
     (folder / name).mkdir(parents=True, exist_ok=True)
 
 

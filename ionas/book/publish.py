@@ -112,7 +112,7 @@ def check_run(run: RunFolder, partial: bool = False) -> list[str]:
             raise PublicationError(
                 f"{folder / broken[0]} is not the file that was written; {again}"
             )
-        if earlier := apart(run, stage, STAGES[stage].upstream):
+        if earlier := apart(run, stage, STAGES[stage].reads):
             raise PublicationError(
                 f"{STAGES[stage].stem} was made from other results of {STAGES[earlier].stem} than "
                 f"those in {run.path}; {again}"

@@ -142,7 +142,7 @@ def inputs_of(study: Study, name: str, parameters: Parameters) -> dict[str, Any]
         `upstream` (results of each stage that it reads), `data` (files named by parameters).
     """
     code = provenance.notebook_code(study.source(name))
-    manifests = {stage: study.run.manifest(stage) for stage in study.stages[name].upstream}
+    manifests = {stage: study.run.manifest(stage) for stage in study.stages[name].reads}
     return {
         "notebook": provenance.json_hash(code),
         "modules": provenance.notebook_modules(code),
@@ -268,7 +268,7 @@ def _execute(
     stem, progress = study.stages[name].stem, folder / ".progress.json"
     for leftover in (progress, folder / "stage.json", folder / "executed.ipynb"):
         leftover.unlink(missing_ok=True)
-    environment = execute.environment(study.run.path.parent / ".settings") | {
+    environment = execute.environment(runs_folder() / ".settings") | {
         "IONAS_RUNS": str(study.run.path.parent),
         "IONAS_STAGE_DIR": str(folder),
         "IONAS_PROGRESS": str(progress),
@@ -407,14 +407,17 @@ def _check_upstream(study: Study, name: str, later: Sequence[str] = ()) -> None:
 
     Those `later` to be run are not looked at.
     """
-    for stage in (stage for stage in study.stages[name].upstream if stage not in later):
+    notebook = study.stages[name]
+    for stage in (stage for stage in notebook.reads if stage not in later):
         folder, again = study.run.stage(stage), f"run --only {study.stages[stage].number} first"
         manifest = study.run.manifest(stage)
         if manifest is None:
+            if stage in notebook.optional:
+                continue
             raise RunError(f"{name} reads {stage}, which run {study.run.name} lacks; {again}")
         if broken := provenance.damaged(folder, manifest["outputs"]):
             raise RunError(f"{folder / broken[0]} is not what {stage} wrote; {again}")
-        if source := apart(study.run, stage, study.stages[stage].upstream):
+        if source := apart(study.run, stage, study.stages[stage].reads):
             raise RunError(
                 f"{name} reads {stage}, which was made from other results of {source} than are "
                 f"there now; {again}"

@@ -67,8 +67,8 @@ class Stage:
         for stage in notebook.upstream:
             self._manifest(stage)
 
-    def input(self, stage: str, file: str) -> File:
-        """Give a result of an earlier stage.
+    def input(self, stage: str, file: str) -> File | None:
+        """Give a result of an earlier stage; None if that is optional and has not run.
 
         Parameters
         ----------
@@ -82,8 +82,10 @@ class Stage:
         StageError
             If the stage has not run, does not write this file, or the file has changed since.
         """
-        if stage not in self._notebook.upstream:
+        if stage not in self._notebook.reads:
             raise StageError(f"{self.name} does not read {stage}; see STAGES in book/configure.py")
+        if stage in self._notebook.optional and self._run.manifest(stage) is None:
+            return None
         outputs = self._manifest(stage)["outputs"]
         name = next((n for n, entry in outputs.items() if file in (n, entry.get("parts"))), "")
         if not name:
@@ -96,10 +98,18 @@ class Stage:
             )
         return File(folder / file, outputs[name]["sha256"])
 
-    def data(self, parameter: str) -> File | str:
-        """Give the file or folder that a parameter names, or its value if that names none."""
-        path = self.parameters.data().get(parameter)
-        return File(path) if path else getattr(self.parameters, parameter)
+    def data(self, parameter: str, stage: str = "") -> File | str:
+        """Give the file or folder that a parameter names, or its value if that names none.
+
+        The parameter is this stage's, or that of an earlier one.
+        """
+        parameters = self.parameters_of(stage) if stage else self.parameters
+        path = parameters.data().get(parameter)
+        return File(path) if path else getattr(parameters, parameter)
+
+    def parameters_of(self, stage: str) -> Any:
+        """Give the parameters with which an earlier stage has run."""
+        return validate(STAGES[stage], self._manifest(stage)["parameters"])
 
     def kept(self, file: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Give the value of a result; see `made`."""
@@ -112,6 +122,7 @@ class Stage:
         *args: Any,
         parts: str = "",
         grows: Sequence[str] = (),
+        known: bool = False,
         measured: bool = False,
         **kwargs: Any,
     ) -> File:
@@ -119,7 +130,7 @@ class Stage:
 
         Parameters
         ----------
-        file, function, args, kwargs, parts, grows
+        file, function, args, kwargs, parts, grows, known
             See `ionas.book.kept.keep`.
         measured
             Whether the result holds times, which no two runs have alike: then it does not decide
@@ -134,7 +145,8 @@ class Stage:
         """
         if self._drawn:
             return self._published(file)
-        entry = keep(self.folder, self._earlier, file, function, args, kwargs, parts, grows)
+        how: dict[str, Any] = {"parts": parts, "grows": grows, "known": known}
+        entry = keep(self.folder, self._earlier, file, function, args, kwargs, **how)
         self._outputs[file] = {**entry, "measured": measured}
         return File(self.folder / file, entry["sha256"])
 

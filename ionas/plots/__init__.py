@@ -21,8 +21,11 @@ from ionas.plots.figures import (
     noise_and_signal,
     ordered_contributions,
     prediction_scores,
+    predictor_scores,
     sample_effects,
     search_curves,
 )
+from ionas.plots.label_value import correlations, label_levels
+from ionas.plots.searches import search_methods, time_to_target
 from ionas.plots.style import MODEL_LABELS, STYLES, Chart, show, use_style
 from ionas.plots.tables import interval, interval_table, sheet, training_table

@@ -507,6 +507,70 @@ def prediction_scores(
 
 
 @own_style()
+def predictor_scores(
+    scores: pd.DataFrame,
+    metric: str,
+    label: str,
+    limit: float | None = None,
+    published: pd.DataFrame | None = None,
+) -> Chart:
+    """Scores of predictors, a panel for each sample size, a dot for each draw, a line at the mean.
+
+    Columns `predictor`, `sample` (of SAMPLES), `size` and the metric, which the axis calls `label`;
+    predictors stand in the order of the rows. `limit` is the best that the noise of the table
+    allows. The `mean` of what is `published`, by `size`, is a row of hollow diamonds.
+    """
+    data = columns_of(scores, "predictor", "sample", "size", metric)
+    names, sizes = list(data["predictor"].unique()), sorted(data["size"].unique())
+    samples = [sample for sample in SAMPLES if sample in set(data["sample"])]
+    rows = [fill(name, 18) for name in names] + ["published"] * (published is not None)
+    columns = min(len(sizes), 2)
+    height = ceil(len(sizes) / 2) * (0.5 + 0.38 * len(rows)) + 1.1
+    figure, axes = chart(ceil(len(sizes) / 2), columns, height=height, sharex=True, sharey=True)
+    looks: Any = {"limit": {"color": CHANCE, "linestyle": "--", "linewidth": 1.6}}
+    looks["published"] = {"marker": "D", "color": INK}
+    for ax, size in zip(axes.flat, sizes, strict=False):
+        for k, sample in enumerate(samples):
+            _, marker, area, filled = SAMPLES[sample]
+            part = data[(data["size"] == size) & (data["sample"] == sample)]
+            for y, name in enumerate(names):
+                values = part.loc[part["predictor"] == name, metric]
+                at = y + 0.44 * (k - (len(samples) - 1) / 2)
+                face = SLATE if filled else CARD
+                look: Any = {"marker": marker, "edgecolor": SLATE}
+                ax.scatter(values, [at] * len(values), area, face, **look)
+                ax.plot([values.mean()] * 2, [at - 0.17, at + 0.17], color=INK)
+        if published is not None:
+            theirs = published.loc[published["size"] == size, "mean"]
+            hollow: Any = {"facecolor": "none", "edgecolor": INK, "linewidth": 1.1}
+            ax.scatter(theirs, [len(names)] * len(theirs), 30, marker="D", **hollow)
+        if limit is not None:
+            ax.axvline(limit, **looks["limit"])
+        ax.set_title(f"{number(size)} cells", loc="left")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    for ax in axes.flat[len(sizes) :]:
+        ax.remove()
+    handles = []
+    for sample in samples:
+        text, marker, area, filled = SAMPLES[sample]
+        look = {"marker": marker, "ms": area**0.5, "mfc": SLATE if filled else CARD}
+        handles.append(Line2D([], [], ls="", color=SLATE, label=text, **look))
+    handles.append(Line2D([], [], color=INK, label="mean of the draws"))
+    if limit is not None:
+        handles.append(Line2D([], [], label="what noise allows", **looks["limit"]))
+    if published is not None:
+        handles.append(Line2D([], [], ls="", mfc="none", label="published", **looks["published"]))
+    figure.legend(handles=handles, loc="outside upper left", ncols=2)
+    figure.supxlabel(label, fontsize=style.TEXT)
+    means = data[data["size"] == sizes[-1]].groupby(["sample", "predictor"])[metric].mean()
+    told = [f"fitted on {SAMPLES[s][0]} it {_between(means[s], '.3f')}" for s in samples]
+    alt = f"{label} of {len(names)} predictors, {number(sizes[-1])} cells: {'; '.join(told)}."
+    return figure.tell(alt, data)
+
+
+@own_style()
 def compared_values(values: pd.DataFrame) -> Chart:
     """Values without a unit, the paper's beside those of runs, a panel for each scale.
 
@@ -643,9 +707,9 @@ def _at(curves: pd.DataFrame, time: float) -> pd.DataFrame:
 
 
 def _between(values: pd.Series, form: str) -> str:
-    """Between which two embeddings their values lie."""
+    """Between which two of several embeddings or predictors their values lie."""
     found = values.dropna().sort_values()
-    ends = [f"{found[name]:{form}} with {MODEL_LABELS[name]}" for name in found.index]
+    ends = [f"{found[n]:{form}} with {MODEL_LABELS.get(n, n)}" for n in found.index]
     return f"lies between {ends[0]}, and {ends[-1]}" if ends else "is not defined"
 
 

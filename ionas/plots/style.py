@@ -60,6 +60,17 @@ STYLES: dict[str, Style] = {
     "latent": Style("arch2vec, latent matrix", "#a14a97", _DOTTED, "X"),
     "encoding": Style("Plain encoding of the cell", "#66707c", _DOTTED, "*"),
     "random": Style("Random search", "#8a8f98", (0, (3, 1, 1, 1)), "."),
+    "evolution": Style("Regularised evolution", "#8a7a00", marker="<"),
+    "local": Style("Local search", "#c24d86", marker=">"),
+    "bananas": Style("BANANAS, path encoding", "#0b8a8f", marker="h"),
+    "guided": Style("Predictor-guided, structure", "#c8372d", marker="d"),
+    "guided_believed": Style("Predictor-guided, by belief", "#c8372d", _DOTTED, "d"),
+}
+# A search in an embedding looks like the embedding.
+STYLES |= {
+    f"{search}_{name}": STYLES[name]._replace(label=f"{label} · {STYLES[name].label}", line=line)
+    for search, label, line in (("bo", "Bayesian", "-"), ("reinforce", "REINFORCE", DASHED))
+    for name in ("io_flatten", "io_mean", "arch2vec", "arch2vec_original")
 }
 MODEL_LABELS: dict[str, str] = {name: look.label for name, look in STYLES.items()}
 

@@ -54,11 +54,14 @@ def comparability(targets: np.ndarray) -> dict[str, float]:
 def order_comparison(
     own: Mapping[str, np.ndarray], ordered: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """Compare the `comparability` of targets in the networks' own order and ordered by weight."""
+    """Compare the `comparability` of targets in the networks' own order and ordered by weight.
+
+    Both are of the networks of which there is the own order, the first ones.
+    """
     rows = {"own order": own, "ordered by weight": ordered}
-    return pd.DataFrame(
-        {name: comparability(targets["train_validation"]) for name, targets in rows.items()}
-    ).T
+    count = len(own["train_validation"])
+    found = {name: comparability(made["train_validation"][:count]) for name, made in rows.items()}
+    return pd.DataFrame(found).T
 
 
 def distances(targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

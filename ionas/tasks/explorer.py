@@ -13,9 +13,10 @@ import pandas as pd
 
 from ionas.benchmark.table import Table
 from ionas.parameters import PerformancePrediction
+from ionas.space.encodings import adjacency_one_hot
 from ionas.tasks.clusters import distances
 from ionas.tasks.embeddings import check_embeddings, split_names
-from ionas.tasks.prediction import ENCODING, REFERENCES, encode_cells, of_first
+from ionas.tasks.prediction import ENCODING, REFERENCES, of_first
 from ionas.tasks.regressors import predict_forest, sample_cells
 
 MOST = 3000  # cells; of a larger table only some are shown
@@ -64,7 +65,7 @@ def explorer_data(
     names = split_names(embeddings)
     names = names[of_first(names)]
     arrays = dict(zip(names["embedding"], map(embeddings.__getitem__, names.index), strict=True))
-    arrays[ENCODING] = encode_cells(table.cells)
+    arrays[ENCODING] = adjacency_one_hot(table.cells)
     rows = shown_cells(table, networks["index"].to_numpy(), most)
     accuracy = table.values("test_accuracy")
     labeled = split.loc[split["labeled"] == "train", "index"].to_numpy()

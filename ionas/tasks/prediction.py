@@ -14,7 +14,7 @@ import pandas as pd
 from ionas.benchmark.table import Table
 from ionas.parameters import PerformancePrediction
 from ionas.parts import complete
-from ionas.space.cells import CellSet, cell_tensors
+from ionas.space.encodings import adjacency_one_hot
 from ionas.tasks.embeddings import check_embeddings, split_names
 from ionas.tasks.regressors import FOREST, GAUSSIAN, fit_and_score
 
@@ -55,7 +55,7 @@ def score_all(
     `regressors.METRICS`; `scored`, the number of cells scored; `failed`, the number of cells of the
     sample at or below the threshold; `note`, why a score is NaN, or empty.
     """
-    arrays = {**embeddings, ENCODING: encode_cells(table.cells)}
+    arrays = {**embeddings, ENCODING: adjacency_one_hot(table.cells)}
     check_embeddings(arrays, len(table))
     names = split_names(arrays)
     names["first"] = of_first(names)
@@ -149,18 +149,6 @@ def accuracy_threshold(accuracy: np.ndarray, excluded: float) -> float:
     training failed. This rule leaves out the same share of any other table.
     """
     return float(np.quantile(accuracy, excluded)) if excluded else float("-inf")
-
-
-def encode_cells(cells: CellSet) -> np.ndarray:
-    """Encode cells without training: edges above the diagonal, then one-hot operations, (N, D).
-
-    Cells are padded to the largest of them, V: D is V * (V - 1) / 2 + V * O.
-    """
-    size = int(cells.n_vertices.max())
-    adjacency, operations = (tensor[:, :size].numpy() for tensor in cell_tensors(cells))
-    rows, columns = np.triu_indices(size, 1)
-    one_hot = operations.reshape(len(operations), -1)
-    return np.hstack([adjacency[:, rows, columns], one_hot]).astype(np.float32)
 
 
 def of_first(names: pd.DataFrame) -> pd.Series:

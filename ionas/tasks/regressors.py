@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ionas.predictors.trees import fit_forest
+
 METRICS = ("pearson", "rmse", "kendall", "spearman")
 FOREST, GAUSSIAN = "random_forest", "gaussian_process"
 CHUNK = 20_000  # cells predicted at a time, so that a kernel matrix stays small
@@ -91,15 +93,9 @@ def predict_forest(
 ) -> np.ndarray:
     """Fit a random forest on (n, D) inputs and (n,) outputs; predict the others, (m, D) -> (m,).
 
-    `max_features` is the number of inputs tried per split, never more than there are, or a share of
-    them if it is a float. The paper's forest has 200 trees and tries 4 inputs.
+    The paper's forest has 200 trees and tries 4 inputs per split.
     """
-    from sklearn.ensemble import RandomForestRegressor
-
-    if isinstance(max_features, int):
-        max_features = min(max_features, inputs.shape[1])
-    forest = RandomForestRegressor(trees, max_features=max_features, random_state=seed, n_jobs=1)
-    return forest.fit(inputs, outputs).predict(others)
+    return fit_forest(inputs, outputs, seed, trees, max_features)(others)
 
 
 def predict_gaussian_process(

@@ -1,0 +1,1 @@
+"""Predictors of accuracy: `fit_X(inputs, targets, seed)` gives `predict(inputs)`, one a file."""
