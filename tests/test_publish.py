@@ -97,11 +97,13 @@ def test_a_damaged_run_is_refused(tiny_copy: Path, results: Path, file: str) -> 
 
 
 def test_an_unfinished_run_is_refused_unless_partial(tiny_copy: Path, results: Path) -> None:
-    shutil.rmtree(tiny_copy / "reinforce")
-    with pytest.raises(publish.PublicationError, match=r"no finished 06_reinforce; .*--partial"):
+    shutil.rmtree(tiny_copy / "performance_prediction")
+    with pytest.raises(
+        publish.PublicationError, match=r"no finished 07_performance_prediction; .*--partial"
+    ):
         publish.publish("tiny")
     partial = RunFolder(publish.publish("tiny", partial=True))
-    assert "| Chapters not run yet | 6 |" in about.about([BookRun("Digits", partial, {})])
+    assert "| Chapters not run yet | 7 |" in about.about([BookRun("Digits", partial, {})])
 
 
 def test_results_that_do_not_belong_together_are_refused(tiny_copy: Path, results: Path) -> None:
