@@ -27,6 +27,7 @@ MIXED = "|nor_conv_1x1~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1
 ZERO = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 STUDY = [
     *("search_space.dataset=cifar10valid", "reinforce.cost=evaluations"),
+    "search_methods.cost=evaluations",
     *("search_space.labeled_train=10", "search_space.labeled_validation=4"),
     "pretraining.train_networks=8",
 ]

@@ -276,7 +276,7 @@ def test_a_notebook_alone_needs_what_it_reads(fake: Fake) -> None:
 def test_results_that_do_not_belong_together_are_not_read(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = dataclasses.dataclasses.replace(fake_study.STAGES["third"], upstream=("first", "second"))
+    both = dataclasses.replace(fake_study.STAGES["third"], upstream=("first", "second"))
     monkeypatch.setitem(fake_study.STAGES, "third", both)
     good = fake.artifacts()["third/sum.json"]
     with pytest.raises(runner.RunError, match="third reads second, which run new lacks"):
