@@ -20,14 +20,14 @@ TEST := $(CURDIR)/_build/test
 SAME_BITS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONHASHSEED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint unit tiny clean clean-all
+.PHONY: help setup book test lint unit clean clean-all
 .NOTPARALLEL:
 
 help:
 	@echo 'make book    run the study (what has changed of it), build the book of it and of results/'
 	@echo 'make test    lint, types, tests, a tiny study from end to end, its book'
 	@echo 'make clean   remove the built book and caches; make clean-all: .venv and runs, too'
-	@echo 'make book PROFILE=tiny   the same book from a study of one minute'
+	@echo 'make book PROFILE=tiny   the same book from a study of three minutes'
 	@echo 'make book RUN="results/laptop digits"   the book of these, as they are; runs nothing'
 	@echo 'make book PYTHON=/path/to/python3.12   with that Python (3.11, 3.12 or 3.13)'
 
@@ -59,7 +59,7 @@ else
 	@$(BIN)/ionas book $(strip $(PUBLISHED) $(notdir $(basename $(PROFILE))))
 endif
 
-test: setup lint tiny unit
+test: setup lint unit
 	$(SAY) 'all passed; what was skipped is listed above. To look at: the tiny study and its book'
 	@echo '   $(TEST)/runs/tiny'
 	@echo '   $(TEST)/_build/html/index.html'
@@ -70,18 +70,11 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-tiny: setup
-	$(SAY) 'a tiny study from end to end'
-	@rm -rf "$(TEST)"
-	@IONAS_RUNS="$(TEST)/runs" $(BIN)/ionas run --profile tiny
-	$(SAY) 'its notebooks once more: the same seeds must give the same outputs'
-	@IONAS_RUNS="$(TEST)/runs" $(SAME_BITS) $(BIN)/python -m pytest -q -p no:cacheprovider \
-		--nbval --nbval-current-env "$(TEST)/runs/tiny/notebooks"
-
 unit: setup
-	$(SAY) 'tests, of the package and of the tiny study and its book'
-	@IONAS_TEST_RUNS="$(TEST)/runs" $(SAME_BITS) $(BIN)/python -m pytest \
-		-n 2 --dist loadfile --durations 10 --ignore tests/benchmarks
+	$(SAY) 'tests: the package, a tiny study from end to end, its notebooks once more, its book'
+	@rm -rf "$(TEST)"
+	@IONAS_TEST_RUNS="$(TEST)/runs" $(SAME_BITS) $(BIN)/python -m pytest -n 2 --dist loadfile \
+		--no-loadscope-reorder --durations 10 --ignore tests/benchmarks
 
 clean:
 	rm -rf _build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

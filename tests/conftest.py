@@ -13,6 +13,13 @@ import filelock  # noqa: E402
 import pytest  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tiny study first, then what needs none, which one process does while another makes it."""
+    using = {item.path for item in items if "tiny_run" in getattr(item, "fixturenames", ())}
+    place = {True: 2, False: 1}
+    items.sort(key=lambda i: 0 if i.path.stem == "test_notebooks" else place[i.path in using])
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished run of the profile `tiny`; tests only read it.

@@ -521,7 +521,7 @@ def test_the_same_cell_in_another_run(open_page: Opener, sources: dict) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_fits_a_phone_and_paints_in_a_second(open_page: Opener, theme: str) -> None:
+def test_it_fits_a_phone(open_page: Opener, theme: str) -> None:
     page = open_page(
         viewport={"width": 390, "height": 844}, color_scheme=theme, has_touch=True, is_mobile=True
     )
@@ -532,5 +532,3 @@ def test_it_fits_a_phone_and_paints_in_a_second(open_page: Opener, theme: str) -
         page.wait_for_function(f"document.querySelector('#ex-run').value === '{fragment_[5:]}'")
         wide = "document.documentElement.scrollWidth - window.innerWidth"
         assert page.evaluate(wide) <= 0
-    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    assert page.evaluate(paint) < 1000

@@ -290,8 +290,8 @@ def test_a_search_that_counts_trainings(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_the_whole_study(tmp_path, monkeypatch, shared_data):
-    """All notebooks on 200 cells of the real table, at tiny scale."""
+def test_the_study(tmp_path, monkeypatch, shared_data):
+    """The notebooks that ask what a cell is, on 200 cells of the real table, at tiny scale."""
     from ionas.book import run as runner
     from ionas.book.configure import STAGES
     from ionas.book.folders import RunFolder
@@ -300,8 +300,9 @@ def test_the_whole_study(tmp_path, monkeypatch, shared_data):
     frame = pd.read_parquet(shared_data / "nasbench201.parquet")
     frame.sample(200, random_state=0).to_parquet(tmp_path / "nb201.parquet", index=False)
     texts = [f"search_space.table={tmp_path / 'nb201.parquet'}", *STUDY]
-    folder = RunFolder(runner.run("tiny", texts, name="nb201"))
-    assert all(folder.manifest(name) for name in STAGES)
+    names = [name for name in STAGES if STAGES[name].number not in ("04", "07", "10")]
+    folder = RunFolder(runner.run("tiny", texts, name="nb201", only=names))
+    assert all(folder.manifest(name) for name in names)
     history = pd.read_parquet(folder.stage("embedding_training") / "history.parquet")
     assert set(history["metric"]) >= {"validity", "adjacency_accuracy", "labels_train"}
     curves = pd.read_parquet(folder.stage("reinforce") / "walks.parquet")

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -30,6 +32,17 @@ def plain_type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return type(get_args(annotation)[0]).__name__
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+@pytest.mark.slow
+def test_executed_notebooks_give_the_same_outputs_again(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IONAS_RUNS", str(tiny_run.parent))
+    options = ["-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
+    command = [sys.executable, "-m", "pytest", *options, str(tiny_run / "notebooks")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_there_is_one_notebook_per_stage() -> None:
