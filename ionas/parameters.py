@@ -128,12 +128,12 @@ class EmbeddingTraining(Parameters):
     seeds: list[int] = Field(
         [1, 2, 3], min_length=1, description="seeds of trainings of all models"
     )
-    epochs: int = Field(10, ge=1, description="passes over the data")
+    epochs: int = Field(6, ge=1, description="passes over the data (paper: 10)")
     original_epochs: int = Field(
-        50, ge=1, description="passes of arch2vec original over the train cells (paper: 8)"
+        30, ge=1, description="passes of arch2vec original over the train cells (paper: 8)"
     )
-    batch_size: int = Field(32, ge=2, description="pairs or cells in a batch")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    batch_size: int = Field(64, ge=2, description="pairs or cells in a batch (paper: 32)")
+    learning_rate: float = Field(3e-3, gt=0, description="of Adam (paper: 0.001)")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     labeled_run: int = Field(
         0, ge=0, description="labeled batches in a row (paper: 300); 0: the paper's share of all"
@@ -215,7 +215,7 @@ class PerformancePrediction(Parameters):
         lt=1,
         description="share of cells at or below the threshold, for threshold 0",
     )
-    trees: int = Field(200, ge=1, description="trees of the random forest")
+    trees: int = Field(100, ge=1, description="trees of the random forest (paper: 200)")
     max_features: int = Field(4, ge=1, description="inputs tried per split")
     reference_features: float = Field(
         0.33, gt=0, le=1, description="share of inputs tried per split in the reference rows"
@@ -311,6 +311,7 @@ class LabelValue(Parameters):
     )
     epochs: int = Field(1, ge=1, description="passes of a model over the data")
     batch_size: int = Field(128, ge=2, description="pairs or cells in a batch")
+    learning_rate: float = Field(3e-3, gt=0, description="of Adam")
     hidden: int = Field(64, ge=1, description="width of the GIN layers")
     image_channels: int = Field(8, ge=1, description="first width of the image tower")
     head_hidden: int = Field(128, ge=1, description="width of the IO model's head")

@@ -278,7 +278,7 @@ def test_make_says_what_it_does_and_where_to_look(fresh: Path) -> None:
     (fresh / ".venv").mkdir()
     (fresh / ".venv" / "installed").touch()
     said = make(fresh, "test", "--dry-run").stdout
-    order = ["ruff check", "ruff format --check", "mypy", "ionas run --profile tiny", "--nbval"]
+    order = ["ruff check", "ruff format --check", "mypy"]
     places = [said.index(word) for word in [*order, "--dist loadfile", "all passed"]]
     assert places == sorted(places)
     assert said.rindex("_build/test") > said.index("all passed")

@@ -75,6 +75,6 @@ def _finish(figure: Chart, axes: np.ndarray, time_unit: str, plain: str) -> None
     """Name the axes of queries and of time, and explain the lines below both."""
     for ax, label in zip(axes.flat, ("queries", f"simulated time ({time_unit})"), strict=True):
         ax.set(xlabel=label)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(4 if len(axes) > 1 else 3))
         style.plain_ticks(ax, plain)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)

@@ -38,10 +38,10 @@ class Kernel:
 
     def factor(self, inputs: Tensor) -> Tensor:
         """Cholesky factor of the covariance of the targets at (n, D) inputs."""
-        rows = [self(part, inputs) for part in inputs.split(MOST)]  # in less memory than at once
-        covariance = torch.cat(rows)
-        diagonal = covariance.diagonal() + (self.noise + JITTER)
-        return torch.linalg.cholesky(covariance.diagonal_scatter(diagonal))
+        # By parts and in place: 10,000 inputs need 0.8 GB for each matrix of their size.
+        covariance = torch.cat([self(part, inputs) for part in inputs.split(MOST)])
+        covariance.diagonal().add_(self.noise + JITTER)
+        return torch.linalg.cholesky(covariance)
 
 
 def fit_gaussian_process(inputs: np.ndarray, targets: np.ndarray, seed: int) -> Predict:

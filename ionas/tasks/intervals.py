@@ -14,6 +14,7 @@ import pandas as pd
 LEVEL = 0.95
 CLAIMS = ("greater", "less", "same")
 WORDS = {True: "yes", False: "no", None: "undecided"}
+FEW = 4  # parts of a finding that are told one by one
 
 Part = tuple[str, str, str, Iterable[float]]  # finding, part, claim, a difference per training
 
@@ -130,10 +131,20 @@ def told(
 ) -> tuple[bool | None, str]:
     """Whether a finding of `judge` holds in all its parts, and its numbers in words.
 
-    `labels` are the names of embeddings that replace those in braces in the names of parts.
+    `labels` are the names of embeddings that replace those in braces in the names of parts. Of
+    more than FEW parts, those with the same verdict are told together.
     """
     rows = judged[judged["finding"] == finding]
     texts = []
+    if len(rows) > FEW:
+        for verdict in (True, False, None):
+            alike = rows[[found is verdict for found in rows["holds"]]]
+            if len(alike):
+                ends = f"{alike['mean'].min():+.{digits}f} to {alike['mean'].max():+.{digits}f}"
+                text = f"{WORDS[verdict]} in {len(alike)} of {len(rows)} comparisons, {ends}"
+                names = "; ".join(part.format_map(labels) for part in alike["part"])
+                texts.append(f"{text} ({names})" if len(alike) < len(rows) / 2 else text)
+        return all_hold(rows["holds"]), f"{rows['claim'].iloc[0]}: {'; '.join(texts)}."
     for row in rows.itertuples():
         text = f"{row.part.format_map(labels)} {row.mean:+.{digits}f}"
         if np.isfinite(row.low):
