@@ -154,3 +154,14 @@ def test_a_finding_is_judged_over_trainings_and_told():
         "arch2vec +0.50, same: undecided."
     )
     assert told(judged, "less", labels)[0] is False
+
+
+def test_many_parts_are_told_together():
+    gains = {"a": (0.5, 0.6, 0.7), "b": (0.2, 0.3), "c": (0.3, 0.3), "d": (0.0, 0.0), "e": (0.4,)}
+    judged = judge([("more", name, "greater", gain) for name, gain in gains.items()], margin=0.1)
+    shows, text = told(judged, "more", {}, 1)
+    assert shows is False
+    assert text == (
+        "greater: yes in 2 of 5, +0.3 to +0.6 (a; c); greater: undecided in 2 of 5, +0.2 to +0.4 "
+        "(b; e); greater: no in 1 of 5, +0.0 (d)."
+    )

@@ -137,14 +137,13 @@ def told(
     rows = judged[judged["finding"] == finding]
     texts = []
     if len(rows) > FEW:
-        for verdict in (True, False, None):
-            alike = rows[[found is verdict for found in rows["holds"]]]
-            if len(alike):
-                ends = f"{alike['mean'].min():+.{digits}f} to {alike['mean'].max():+.{digits}f}"
-                text = f"{WORDS[verdict]} in {len(alike)} of {len(rows)} comparisons, {ends}"
-                names = "; ".join(part.format_map(labels) for part in alike["part"])
-                texts.append(f"{text} ({names})" if len(alike) < len(rows) / 2 else text)
-        return all_hold(rows["holds"]), f"{rows['claim'].iloc[0]}: {'; '.join(texts)}."
+        verdicts = rows["holds"].map(WORDS)
+        for (claim, word), alike in rows.groupby(["claim", verdicts], sort=False):
+            ends = dict.fromkeys(f"{x:+.{digits}f}" for x in alike["mean"].agg(["min", "max"]))
+            text = f"{claim}: {word} in {len(alike)} of {len(rows)}, {' to '.join(ends)}"
+            names = "; ".join(part.format_map(labels) for part in alike["part"])
+            texts.append(f"{text} ({names})" if len(alike) < len(rows) / 2 else text)
+        return all_hold(rows["holds"]), "; ".join(texts) + "."
     for row in rows.itertuples():
         text = f"{row.part.format_map(labels)} {row.mean:+.{digits}f}"
         if np.isfinite(row.low):
