@@ -14,10 +14,15 @@ import pytest  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tiny study first, then what needs none, which one process does while another makes it."""
+    """The tiny study first, then what needs none, which one process does while another makes it.
+
+    Files that use the study come in reverse order, so that the longest of them is not the last.
+    """
     using = {item.path for item in items if "tiny_run" in getattr(item, "fixturenames", ())}
-    place = {True: 2, False: 1}
-    items.sort(key=lambda i: 0 if i.path.stem == "test_notebooks" else place[i.path in using])
+    first, names = "test_notebooks", sorted({item.path.stem for item in items}, reverse=True)
+    items.sort(
+        key=lambda i: (i.path.stem != first, i.path in using and 1 + names.index(i.path.stem))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from ionas.benchmark.table import Table
 from ionas.book.checks import check
+from ionas.book.configure import load_profile
 from ionas.paper import paper_table
 from ionas.parameters import PerformancePrediction, SearchSpace
 from ionas.plots import MODEL_LABELS
@@ -349,9 +350,8 @@ def test_forest_is_that_of_the_paper():
     rng = np.random.default_rng(1)
     x, y, others = rng.normal(size=(30, 6)), rng.normal(size=30), rng.normal(size=(5, 6))
     plain = RandomForestRegressor(n_estimators=200, max_features=4, random_state=3).fit(x, y)
-    found = regressors.predict_forest(
-        x, y, others, 3, PerformancePrediction().trees, PerformancePrediction().max_features
-    )
+    paper = PerformancePrediction(**load_profile("paper")["performance_prediction"])
+    found = regressors.predict_forest(x, y, others, 3, paper.trees, paper.max_features)
     np.testing.assert_array_equal(found, plain.predict(others))
     few = regressors.predict_forest(x[:, :2], y, others[:, :2], 3, 200, 4)  # 4 of 2 inputs
     assert few.shape == (5,)

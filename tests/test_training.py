@@ -142,8 +142,8 @@ def test_steps_against_the_textbook(name):
     model = build(name, data.shape, p, 1).train()
     vae = model.vae
     adam = {
-        True: torch.optim.Adam(model.parameters(), lr=1e-3, fused=False),
-        False: torch.optim.Adam(vae.parameters(), lr=1e-3, fused=False),
+        True: torch.optim.Adam(model.parameters(), lr=p.learning_rate, fused=False),
+        False: torch.optim.Adam(vae.parameters(), lr=p.learning_rate, fused=False),
     }
     trainer.model.train()
     met = list(batches(name, data, p, 1))[:8]

@@ -81,9 +81,11 @@ def posterior_mean(inputs: np.ndarray, targets: np.ndarray, logs: Tensor) -> Pre
     kernel, known = Kernel(logs.float()), known.float()
 
     def predict(others: np.ndarray) -> np.ndarray:
-        starts = range(0, len(others), CHUNK)
-        parts = (torch.from_numpy(scaled(others[i : i + CHUNK])) for i in starts)
-        found = torch.cat([kernel(part, known) @ weights for part in parts])
-        return found.double().numpy() * deviation + mean
+        # Written into one array: small results between large matrices would break up the heap.
+        found = np.empty(len(others))
+        for start in range(0, len(others), CHUNK):
+            part = slice(start, start + CHUNK)
+            found[part] = kernel(torch.from_numpy(scaled(others[part])), known) @ weights
+        return found * deviation + mean
 
     return predict

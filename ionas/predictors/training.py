@@ -50,9 +50,11 @@ def fit_network(
 
     @torch.inference_mode()
     def predict(others: Any) -> np.ndarray:
-        chunks = zip(*(tensor.split(CHUNK) for tensor in tensors(others)), strict=True)
-        found = torch.cat([network(*chunk) for chunk in chunks])
-        return found.numpy().astype(np.float64) * deviation + mean
+        given, found = tensors(others), np.empty(len(others))
+        for start in range(0, len(found), CHUNK):
+            part = slice(start, start + CHUNK)
+            found[part] = network(*(tensor[part] for tensor in given))
+        return found * deviation + mean
 
     return predict
 
