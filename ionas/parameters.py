@@ -296,7 +296,7 @@ class LabelValue(Parameters):
     """10: what the labels of networks buy (beyond the paper)."""
 
     doses: list[int] = Field(
-        [1],
+        [1, 2],
         description="epochs of further trainings, besides 0 and those of notebook 02",
     )
     networks: list[int] = Field(
