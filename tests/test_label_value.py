@@ -350,7 +350,8 @@ def test_trained_variants_tell_the_errors_of_a_blind_answer(tmp_path) -> None:
     labeled = {
         f"{m}_{v}_seed1" for m in ("io", "accuracy") for v in ("reference", "dose-0", "networks-2")
     }
-    assert embedded == labeled | {"arch2vec_reference_seed1", "io_kind-logits_seed1"}
+    means = {f"io_mean-{v}_seed1" for v in ("reference", "dose-0")}
+    assert embedded == labeled | means | {"arch2vec_reference_seed1", "io_kind-logits_seed1"}
     blind = np.square(given["validation"] - given["train"].mean(0)).mean((1, 2))
     np.testing.assert_allclose(found["blind/io_reference_seed1"], blind, rtol=1e-5)
     few = np.square(given["validation"] - given["train"][:2].mean(0)).mean((1, 2))

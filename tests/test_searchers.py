@@ -391,7 +391,7 @@ def ends_of(regrets):
 
 
 def test_pairs_of_runs_are_tested_and_adjusted_by_the_rule_of_holm(regrets):
-    tests = search_scores.pair_tests(ends_of(regrets), list(regrets))
+    tests = search_scores.pair_tests(ends_of(regrets), list(regrets), 0)
     p = [wilcoxon(regrets[one], regrets[other]).pvalue for one, other in combinations(regrets, 2)]
     assert tests["p"].tolist() == pytest.approx(p)
     # The least is tripled, the next doubled; none is below one before it.
@@ -401,15 +401,28 @@ def test_pairs_of_runs_are_tested_and_adjusted_by_the_rule_of_holm(regrets):
     assert tests["adjusted"].rank().tolist() == tests["p"].rank().tolist()
     assert tests["difference"][0] == pytest.approx((regrets["random"] - regrets["local"]).mean())
     equal = ends_of(pd.DataFrame({"local": [1.0, 2.0], "random": [1.0, 2.0]}))
-    assert search_scores.pair_tests(equal, ["local", "random"])["adjusted"].tolist() == [1]
+    assert search_scores.pair_tests(equal, ["local", "random"], 0)["adjusted"].tolist() == [1]
+
+
+def test_a_significant_difference_is_one_of_means():
+    # Small losses in most runs and large gains in the others: the ranks differ, the means do not.
+    few = np.where(np.arange(100) % 10 == 0, -0.9, 0.1) + np.linspace(0, 1e-3, 100)
+    regrets = pd.DataFrame({"guided": 1 + few, "random": np.ones(100)})
+    [test] = search_scores.pair_tests(ends_of(regrets), list(regrets), 0).itertuples()
+    assert test.low < test.difference < test.high
+    assert test.low < 0 < test.high
+    assert test.adjusted < search_scores.SIGNIFICANT
+    assert test.sign == 0
 
 
 def test_verdicts_follow_the_significant_differences(regrets):
-    tests = search_scores.pair_tests(ends_of(regrets), list(regrets))
+    tests = search_scores.pair_tests(ends_of(regrets), list(regrets), 0)
     found = search_scores.against(tests, "local", ["guided", "random"])
     assert found["sign"].tolist() == [0, 1]
     wanted = [(regrets[name] - regrets["local"]).mean() for name in ("guided", "random")]
     assert found["difference"].tolist() == pytest.approx(wanted)
+    assert (found["low"] < found["difference"]).all()
+    assert (found["difference"] < found["high"]).all()
     assert search_scores.all_positive(found["sign"]) is None
     assert search_scores.all_positive(found["sign"][1:]) is True
     assert search_scores.all_positive(-found["sign"]) is False
@@ -417,9 +430,9 @@ def test_verdicts_follow_the_significant_differences(regrets):
 
 
 def test_two_sets_of_tests_agree_where_both_are_significant(regrets):
-    tests = search_scores.pair_tests(ends_of(regrets), list(regrets))
-    turned = tests.assign(difference=-tests["difference"])
-    unsure = tests.assign(adjusted=1.0)
+    tests = search_scores.pair_tests(ends_of(regrets), list(regrets), 0)
+    turned = tests.assign(**-tests[["difference", "sign"]])
+    unsure = tests.assign(sign=0.0)
     for other, sign, same in ((tests, 1, True), (turned, -1, False), (unsure, 0, True)):
         found = search_scores.same_order(tests, other)
         assert found[["one", "other"]].to_numpy().tolist() == [

@@ -35,10 +35,10 @@ SEARCHES = ("06_reinforce", "as-well")
 PLAIN = ("07_performance_prediction", "plain")
 SENTENCES: dict[tuple[str, str], tuple[str, str]] = {  # cell -> words if it holds, if it does not
     PREDICTS: (
-        "accuracy is predicted better from the IO model's embedding than from that of arch2vec, "
-        "which sees the graph alone",
-        "accuracy is predicted no better from the IO model's embedding than from that of arch2vec, "
-        "which sees the graph alone",
+        "accuracy is predicted better from the IO model's embedding (flatten) than from that of "
+        "arch2vec (mean), which sees the graph alone",
+        "accuracy is predicted no better from the IO model's embedding (flatten) than from that of "
+        "arch2vec (mean), which sees the graph alone",
     ),
     UNSEEN: (
         "the embedding of a network that was never met helps to predict its outputs, beyond what "
@@ -240,7 +240,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
         found["Images"] = literal(images_title(done["pretraining"]))
     if "embedding_training" in done:
         found[TRAININGS] = str(len(done["embedding_training"]["seeds"]))
-    if setting := read_json(run.stage("reinforce") / "setting.json"):
+    settings = (read_json(run.stage(at) / "setting.json") for at in ("reinforce", "search_methods"))
+    if setting := next(filter(None, settings), None):
         reach = f"{setting['searchable']:,} of {setting['cells']:,}"
         found["Cells that a search can reach"] = reach
     return found

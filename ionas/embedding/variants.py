@@ -25,6 +25,7 @@ from ionas.parts import write as write_part
 
 REFERENCE = "reference"
 EMBEDDING = {"io": "io_flatten", "accuracy": "accuracy_flatten", "arch2vec": "arch2vec"}
+BY_MEAN = (REFERENCE, "dose-0")  # variants whose IO model is compared with arch2vec, by the mean
 MODELS = {  # axis of a variant -> models that are trained on it; on all others, the IO model
     REFERENCE: tuple(EMBEDDING),
     **dict.fromkeys(("dose", "networks"), ("io", "accuracy")),
@@ -82,7 +83,8 @@ def train_variants(
     loss on labels weighs the same.
 
     Returns embeddings of all cells, `MODEL_VARIANT_seedS` (N, L), of arch2vec by the mean and of
-    the others by the flattened latent matrix. For each unseen network also `loss/...` of the same
+    the others by the flattened latent matrix; of some IO models also the mean, as
+    `io_mean-VARIANT_seedS`. For each unseen network also `loss/...` of the same
     names, the mean squared error of the model on the images of its training, and `blind/...`, that
     of answering with the mean over the train networks seen, whatever the cell.
     """
@@ -141,7 +143,10 @@ def _trained(
     data, key = unpack(content), f"{model}_{variant}_seed{seed}"
     trained = training.train(model, seed, data, p, folder / variant, device).model.cpu()
     cells = data.adjacency, data.operations
-    found = {key: extract(model, trained, *cells)[EMBEDDING[model]]}
+    embeddings = extract(model, trained, *cells)
+    found = {key: embeddings[EMBEDDING[model]]}
+    if model == "io" and variant in BY_MEAN:
+        found[f"io_mean-{variant}_seed{seed}"] = embeddings["io_mean"]
     if isinstance(trained, Arch2vec):
         return found
     seen, unseen = data.labeled, data.watched["unseen_networks"]

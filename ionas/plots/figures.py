@@ -501,8 +501,8 @@ def prediction_scores(
     means = data[data["size"] == sizes[-1]].groupby("embedding")[metric].mean()
     trained = means.drop(["latent", "encoding"], errors="ignore")
     alt = f"Fitted on {number(sizes[-1])} cells, {label} {_between(trained, '.3g')}"
-    if "encoding" in means:
-        alt += f"; the plain encoding of the cell has {means['encoding']:.3g}"
+    for name, words in (("latent", "the whole latent matrix"), ("encoding", "the plain encoding")):
+        alt += f"; {words} has {means[name]:.3g}" if name in means else ""
     return figure.tell(alt + ".", data)
 
 

@@ -27,12 +27,14 @@ PANELS = {
 
 
 @own_style()
-def label_levels(levels: pd.DataFrame, rules: Mapping[str, float], label: str) -> Chart:
-    """Pearson's r and the relative loss over the levels of one kind of labels, a line per model.
+def label_levels(
+    levels: pd.DataFrame, rules: Mapping[str, float], label: str, ordered: bool = True
+) -> Chart:
+    """Pearson's r and the relative loss over the levels of one kind of labels, by model.
 
     Columns `model`, `level`, `measure`, `mean`, `low`, `high`, as of `labels.levels`; levels stand
-    in the order of the rows, along an axis called `label`. `rules` are values of Pearson's r of
-    models without labels, drawn as lines.
+    in the order of the rows, along an axis called `label`, and are joined by lines if `ordered`.
+    `rules` are values of Pearson's r of models without labels, drawn as lines.
     """
     data = columns_of(levels, "model", "level", "measure", "mean", "low", "high")
     names, at = in_order(data["model"]), list(data["level"].unique())
@@ -45,7 +47,7 @@ def label_levels(levels: pd.DataFrame, rules: Mapping[str, float], label: str) -
             x = np.arange(len(at)) + 0.12 * (k - (len(names) - 1) / 2)
             look: Any = {"color": STYLES[name].color, "marker": STYLES[name].marker}
             ax.vlines(x, rows["low"], rows["high"], color=look["color"], linewidth=1.4)
-            ax.plot(x, rows["mean"], ls=":", lw=1, label=MODEL_LABELS[name], **look)
+            ax.plot(x, rows["mean"], ls=":" * ordered, lw=1, label=MODEL_LABELS[name], **look)
             first, last = (f"{rows['mean'][level]:.3f} at {level}" for level in (at[0], at[-1]))
             told.append(f"{what} of the {MODEL_LABELS[name]} is {first} and {last}")
         ax.set_title(title, loc="left")

@@ -199,8 +199,8 @@ def twins(
     near = every[every["cka"] >= every["cka"].quantile(1 - NEAREST)]
     alike = every[every["graph"] == every["graph"].min()]
     kinds = {
-        "one function, two graphs": near.sort_values(["graph", "cka"], ascending=False),
-        "one graph, two functions": alike.sort_values("cka"),
+        "alike by CKA, graphs apart": near.sort_values(["graph", "cka"], ascending=False),
+        "graphs alike, apart by CKA": alike.sort_values("cka"),
     }
     found = []
     for kind, ordered in kinds.items():

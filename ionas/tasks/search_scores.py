@@ -72,12 +72,14 @@ def _trainings(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [part for _, part in rows.groupby("training_seed")] or [rows]
 
 
-def pair_tests(ends: pd.DataFrame, searches: list[str]) -> pd.DataFrame:
-    """Wilcoxon's signed-rank test of the test regrets of every two searches without a training.
+def pair_tests(ends: pd.DataFrame, searches: list[str], seed: int) -> pd.DataFrame:
+    """Compare the test regrets of every two searches without a training.
 
     Runs of the same number began with the same cells, and are paired. Returns `one`, `other`,
-    `runs`, `difference` (mean of one less that of the other), `p`, and `adjusted` for the number of
-    pairs (Holm 1979).
+    `runs`; `difference`, the mean of one less that of the other, and `low` and `high`, its 95 %
+    interval by bootstrap over runs; `p` of Wilcoxon's signed-rank test, and `adjusted` for the
+    number of pairs (Holm 1979). `sign` is that of a significant difference, else 0. Significant are
+    differences that both find: the test alone tells unlike distributions of an equal mean apart.
     """
     from scipy.stats import wilcoxon
 
@@ -85,10 +87,15 @@ def pair_tests(ends: pd.DataFrame, searches: list[str]) -> pd.DataFrame:
     regrets = ends.pivot(index="run", columns="search", values="test_regret")
     found = pd.DataFrame(list(combinations(searches, 2)), columns=["one", "other"])
     apart = [regrets[one] - regrets[other] for one, other in found.to_numpy()]
+    ends_of = [np.concatenate(bootstrap([x.to_numpy()[:, None]], seed)) for x in apart]
+    found = found.assign(runs=len(regrets))
+    found[["difference", "low", "high"]] = ends_of
     p = pd.Series([float(wilcoxon(x).pvalue) if x.any() else 1.0 for x in apart])
-    found = found.assign(runs=len(regrets), difference=[x.mean() for x in apart], p=p)
-    p = p.sort_values(kind="stable")
-    return found.assign(adjusted=(p * np.arange(len(p), 0, -1)).cummax().clip(upper=1))
+    ordered = p.sort_values(kind="stable")
+    adjusted = (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1)
+    found = found.assign(p=p, adjusted=adjusted)
+    both = (found["adjusted"] < SIGNIFICANT) & (found["low"] * found["high"] > 0)
+    return found.assign(sign=np.sign(found["difference"]).where(both, 0))
 
 
 def reached(walks: pd.DataFrame, target: float) -> pd.DataFrame:
@@ -104,13 +111,12 @@ def reached(walks: pd.DataFrame, target: float) -> pd.DataFrame:
 def against(tests: pd.DataFrame, name: str, others: list[str]) -> pd.DataFrame:
     """The tests of one search, a row per other search.
 
-    Returns `difference`, the other's regret less its own, `adjusted`, and `sign`, that of the
-    difference, or 0 where it is not significant.
+    Returns the other's regret less its own: `difference`, `low`, `high`, `adjusted` and `sign`.
     """
-    turned = tests.assign(one=tests["other"], other=tests["one"], difference=-tests["difference"])
+    turned = tests.assign(one=tests["other"], other=tests["one"], low=-tests["high"])
+    turned = turned.assign(high=-tests["low"], **-tests[["difference", "sign"]])
     rows = pd.concat([tests, turned]).query("other == @name").set_index("one").loc[others]
-    sign = np.sign(rows["difference"]).where(rows["adjusted"] < SIGNIFICANT, 0)
-    return rows[["difference", "adjusted"]].assign(sign=sign)
+    return rows[["difference", "low", "high", "adjusted", "sign"]]
 
 
 def same_order(real: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -119,12 +125,9 @@ def same_order(real: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     Returns `one`, `other`, `same`, whether the differences have the same sign, and `sign`, 1 or -1
     if so or not, or 0 where the difference of the other is not significant.
     """
-    both = real.merge(other, on=["one", "other"], suffixes=("", "_of")).query(
-        "adjusted < @SIGNIFICANT"
-    )
-    sign = np.sign(both["difference"] * both["difference_of"])
-    sure = sign.where(both["adjusted_of"] < SIGNIFICANT, 0)
-    return both[["one", "other"]].assign(same=sign > 0, sign=sure)
+    both = real.merge(other, on=["one", "other"], suffixes=("", "_of")).query("sign != 0")
+    same = both["sign"] * both["difference_of"] > 0
+    return both[["one", "other"]].assign(same=same, sign=both["sign"] * both["sign_of"])
 
 
 def all_positive(signs: Iterable[float]) -> bool | None:
