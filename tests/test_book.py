@@ -160,7 +160,7 @@ def test_a_finding_stands_once_with_what_each_run_shows() -> None:
     assert "tab-set" not in text
     assert "**Asked here:** up." in chapter_of(other)
     silent = a_run("Silent", a_notebook(outputs=[]))
-    assert f"| [up.](#figure-9) | none | {undecided} |" in chapter_of(silent, other)
+    assert f"| [up.](#figure-9) | not run yet | {undecided} |" in chapter_of(silent, other)
     assert "What came out" not in chapter_of(silent)
 
 

@@ -111,7 +111,7 @@ def _came_out(found: Mapping[str, Mapping[str, Finding]]) -> str:
         "|---" * (len(found) + 1) + "|",
     ]
     for name, one in {n: f for of_run in found.values() for n, f in of_run.items()}.items():
-        marks = [verdict(f[name].shows) if name in f else "none" for f in found.values()]
+        marks = [verdict(f[name].shows) if name in f else "not run yet" for f in found.values()]
         claim = " ".join(one.paper.split()).replace("|", r"\|")
         lines.append(f"| [{claim}](#{anchor(one.heading)}) | {' | '.join(marks)} |")
     return "\n".join(lines)
