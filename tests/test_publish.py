@@ -15,7 +15,7 @@ from ionas.book import about, publish
 from ionas.book import html as book
 from ionas.book import run as runner
 from ionas.book.chapter import BookRun
-from ionas.book.configure import STAGES
+from ionas.book.configure import STAGES, InvalidParameters
 from ionas.book.findings import literal
 from ionas.book.folders import RECORD, RunFolder, find_run, locked, read_json, sealed, write_json
 from ionas.book.provenance import file_hash
@@ -229,6 +229,14 @@ def _shown(notebook: dict) -> list[object]:
         if "nbval-ignore-output" not in cell["metadata"].get("tags", [])
         for output in cell.get("outputs", [])
     ]
+
+
+def test_a_publication_is_not_run(publication: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(publication, tmp_path / "runs" / "mine")
+    before = files(mine)
+    with pytest.raises(InvalidParameters, match=rf"is a publication; .* remove .*{RECORD}"):
+        runner.run(str(mine / "params.yaml"), name="mine")
+    assert files(mine) == before
 
 
 def test_a_copy_of_a_publication_goes_on_and_trains_only_what_it_lacks(

@@ -495,11 +495,23 @@ def test_published_searches_say_their_protocol():
     assert (found["test_error"] > found.attrs["optimum"]).all()
 
 
+def test_a_cell_that_can_be_queried_needs_the_accuracy_that_measures_regret(table, tmp_path):
+    path = tmp_path / "table.parquet"
+    accuracy = table.frame["test_accuracy"].where(np.arange(len(table.frame)) > 1)
+    frame = table.frame.assign(test_accuracy=accuracy)
+    Table(table.cells, frame, {"name": "made"}).write(path)
+    parameters = {"search_space": SearchSpace(table=str(path)), "search_methods": SearchMethods()}
+    with pytest.raises(ValueError, match="2 of the .* have no test_accuracy, by which 09 measures"):
+        check("search_methods", parameters)
+
+
 @pytest.mark.parametrize(
     ("columns", "change", "message"),
     [
         ({}, {"budget": 10, "initial": 10}, "initial is 10, but a run has 10 queries"),
         ({}, {"runs": 2, "budget": 900}, "budget is 900, but 91 cells"),
+        ({}, {"surrogate_share": 1e-6}, "fits the surrogate to 0 of 91 cells; 20 at least"),
+        ({}, {"surrogate_share": 0.9}, "fits the surrogate to 82 of 91 cells; 20 at least"),
         ({"training_time": np.nan}, {}, "search_methods.cost=evaluations"),
         ({"validation_accuracy": np.nan}, {}, "no validation_accuracy, which 09 needs"),
     ],

@@ -233,7 +233,7 @@ def describe(table: Table) -> pd.DataFrame:
         values = table.values(column)[known]
         budget = int(match[2] or table.epochs)
         row: dict[str, Any] = {"field": match[1], "epochs": str(budget or "full")}
-        row["repeats"] = table.repeats(match[1], budget) or "mean only"
+        row["repeats"] = str(table.repeats(match[1], budget) or "mean only")
         row["cells known"] = len(values)
         for name, value in ("least", values.min()), ("mean", values.mean()), ("most", values.max()):
             row[name] = round(float(value), 4)

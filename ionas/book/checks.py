@@ -10,6 +10,8 @@ from ionas.parameters import Parameters
 from ionas.tasks import predictor_protocols
 from ionas.tasks.prediction import check_sizes, scored
 
+FEWEST = 20  # cells that a surrogate is fitted to, and judged on
+
 
 def check(name: str, parameters: Mapping[str, Parameters]) -> None:
     """Look at what the parameters of the stage `name` ask for, and at the data that they name.
@@ -122,7 +124,19 @@ def _search_methods(p: Any, others: Mapping[str, Any]) -> None:
                 "trainings instead: --set search_methods.cost=evaluations"
             )
         needed = ["validation_accuracy", *(["training_time"] if p.cost == "time" else [])]
-        cells = int(known[needed].notna().all(axis=1).sum())
+        queried = known[needed].notna().all(axis=1)
+        cells, unknown = int(queried.sum()), int(known.loc[queried, "test_accuracy"].isna().sum())
+        if unknown:
+            raise ValueError(
+                f"{unknown} of the {cells} cells of {space.table} that can be queried have no "
+                "test_accuracy, by which 09 measures regret; leave these cells out of the table"
+            )
+        fitted = round(p.surrogate_share * cells)
+        if min(fitted, cells - fitted) < FEWEST:
+            raise ValueError(
+                f"surrogate_share is {p.surrogate_share:g}, which fits the surrogate to {fitted} "
+                f"of {cells} cells; {FEWEST} at least are needed, and as many to judge it on"
+            )
         _at_most(
             cells, p, "budget", f"{cells} cells of {space.table} can be queried; ask for fewer"
         )

@@ -3,7 +3,8 @@
 A publication, `results/NAME`, is laid out as a run is: params.yaml and, for each stage, manifest
 and results. What is too large is left out, and can be made again; `publication.json` holds the hash
 of every file that is there. The book draws a publication by the notebooks of today
-(`ionas.book.run.draw`). To go on from one, copy it to `runs/NAME` and run that.
+(`ionas.book.run.draw`). To go on from one, copy it to `runs/NAME`, remove that file
+there, and run the copy.
 """
 
 import re

@@ -37,6 +37,7 @@ from ionas.book.configure import (
     resolve,
 )
 from ionas.book.folders import (
+    RECORD,
     RunFolder,
     locked,
     project_root,
@@ -113,10 +114,15 @@ def run(
         raise InvalidParameters(f"--jobs is {jobs}; give 0 for one per core, or a positive number")
     console = console or Console()
     parameters = resolve(profile, parse_overrides(overrides, stages), name, stages)
-    chosen = [find_stage(text, stages).name for text in only] or list(stages)
+    chosen = list({find_stage(text, stages).name: None for text in only} or stages)
     chosen.sort(key=list(stages).index)
     parameters = {key: _with_jobs(value, jobs) for key, value in parameters.items()}
     folder = RunFolder(runs_folder() / next(iter(parameters.values())).run)
+    if folder.is_publication:
+        record = folder.path / RECORD
+        raise InvalidParameters(
+            f"{folder.path} is a publication; to go on from it, remove {record}"
+        )
     study = Study(stages, notebooks or project_root() / "notebooks", folder)
     _check(study, {stage: parameters[stage] for stage in chosen})
     try:
