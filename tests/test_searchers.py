@@ -501,7 +501,9 @@ def test_a_cell_that_can_be_queried_needs_the_accuracy_that_measures_regret(tabl
     frame = table.frame.assign(test_accuracy=accuracy)
     Table(table.cells, frame, {"name": "made"}).write(path)
     parameters = {"search_space": SearchSpace(table=str(path)), "search_methods": SearchMethods()}
-    with pytest.raises(ValueError, match=r"2 of the .* have no test_accuracy, by which 09 measures"):
+    with pytest.raises(
+        ValueError, match=r"2 of the .* have no test_accuracy, by which 09 measures"
+    ):
         check("search_methods", parameters)
 
 
