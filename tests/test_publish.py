@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from ionas.benchmark.table import load_table
@@ -15,7 +16,7 @@ from ionas.book import about, publish
 from ionas.book import html as book
 from ionas.book import run as runner
 from ionas.book.chapter import BookRun
-from ionas.book.configure import STAGES, InvalidParameters
+from ionas.book.configure import STAGES, InvalidParameters, resolve
 from ionas.book.findings import literal
 from ionas.book.folders import RECORD, RunFolder, find_run, locked, read_json, sealed, write_json
 from ionas.book.provenance import file_hash
@@ -103,6 +104,8 @@ def test_an_unfinished_run_is_refused_unless_partial(tiny_copy: Path, results: P
     ):
         publish.publish("tiny")
     partial = RunFolder(publish.publish("tiny", partial=True))
+    missing = yaml.safe_load(partial.parameters.read_text())["performance_prediction"]
+    assert missing == resolve("tiny")["performance_prediction"].model_dump(exclude={"run"})
     assert "| Chapters not run yet | 7 |" in about.about([BookRun("Digits", partial, {})])
 
 

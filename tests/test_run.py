@@ -17,6 +17,7 @@ import fake_study
 import nbformat
 import psutil
 import pytest
+import yaml
 from rich.console import Console
 
 from ionas import parts
@@ -151,6 +152,25 @@ def test_a_changed_parameter_runs_its_notebook_and_what_reads_it(fake: Fake) -> 
     assert fake.artifacts()["second/products.json"] == b"[\n 0.0,\n 3.0,\n 6.0\n]"
     # The order of keys, the number of processes and files with times change nothing later.
     assert ran(fake.run("second.factor=3.0", "second.jobs=2")) == []
+
+
+def test_edits_of_params_yaml_outlast_a_failure_and_other_notebooks(fake: Fake) -> None:
+    path = fake.folder.parameters
+    text = path.read_text().replace("factor: 2.0", "factor: 5.0").replace("extra: []", "extra: [8]")
+    path.write_text(text)
+    fake.profile = path
+    with pytest.raises(runner.RunError):
+        fake.run("second.fail=error", name="fake", only=["01", "02"])
+    path.write_text(path.read_text().replace("fail: error", "fail: ''"))
+    assert ran(fake.run(name="fake")) == ["second", "third"]
+    assert json.loads(fake.artifacts()["second/products.json"]) == [0, 5, 10]
+    assert fake.artifacts()["third/sum.json"] == b"11"
+    copy = fake.runs / "copy"
+    shutil.copytree(fake.folder.path, copy)
+    fake.profile = copy / "params.yaml"
+    fake.run(name="copy", only=["01"])
+    named = yaml.safe_load(fake.profile.read_text()).values()
+    assert {values["run"] for values in named} == {"copy"}
 
 
 def test_later_notebooks_rest_when_results_are_the_same(fake: Fake) -> None:
@@ -379,6 +399,25 @@ def test_a_larger_count_goes_on_with_the_parts_that_are_whole(fake: Fake) -> Non
     now = {name: (numbers / f"{name}.json").stat().st_mtime_ns for name in (0, 1, 2)}
     assert [name for name in now if now[name] != written[name]] == [1]
     assert sorted(path.stem for path in numbers.glob("*.json")) == list("01234")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("cut")])
+def test_a_lost_part_is_named_and_made_again_alone(
+    fake: Fake, damage: Callable[[Path], Any]
+) -> None:
+    good, numbers = fake.artifacts(), fake.folder.stage("first") / "numbers"
+    damage(numbers / "1.json")
+    with pytest.raises(runner.RunError, match=rf"{numbers} is not what first wrote; .*--only 01"):
+        fake.run("second.factor=5", only=["02"])
+    whole = (numbers / "2.json").stat().st_mtime_ns
+    printed = fake.run()
+    assert f"01_first  runs: {numbers} has changed since it was written" in printed
+    assert ran(printed) == ["first"]
+    assert fake.artifacts() == good
+    assert (numbers / "2.json").stat().st_mtime_ns == whole
+    assert (numbers / "1.json").read_text() == "1"
+    shutil.rmtree(numbers)  # as a publication leaves them out
+    assert ran(fake.run()) == []
 
 
 def test_restyling_never_recomputes(fake: Fake) -> None:

@@ -276,7 +276,7 @@ def test_inputs_are_checked(runs: Path) -> None:
     with pytest.raises(StageError, match="second does not read third"):
         stage.input("third", "sum.json")
     (first / "numbers.json").write_text("1")
-    with pytest.raises(StageError, match=r"numbers\.json is not the file that first wrote"):
+    with pytest.raises(StageError, match=r"numbers\.json is not what first wrote"):
         stage.input("first", "numbers.json")
 
 

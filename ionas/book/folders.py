@@ -12,7 +12,7 @@ from typing import Any
 import filelock
 
 import ionas
-from ionas.book.configure import nearest
+from ionas.book.configure import nearest, profiles
 from ionas.parts import write_whole
 
 BOOK = ("_toc.yml", "notebooks/01_search_space.ipynb")  # what the folder of the book holds
@@ -71,6 +71,18 @@ class RunFolder:
     def name(self) -> str:
         """Name of the run."""
         return self.path.name
+
+    @property
+    def parameters(self) -> Path:
+        """File of the parameters of all notebooks; a profile for `ionas run`."""
+        return self.path / "params.yaml"
+
+    @property
+    def command(self) -> str:
+        """Command that brings the run up to date."""
+        if self.parameters.is_file():
+            return f"ionas run --profile {self.parameters} --name {self.name}"
+        return f"ionas run {'--profile' if self.name in profiles() else '--name'} {self.name}"
 
     @property
     def is_publication(self) -> bool:

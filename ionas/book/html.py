@@ -21,7 +21,7 @@ from ionas.book import answer, execute, provenance, publish
 from ionas.book import run as runner
 from ionas.book.about import about, times
 from ionas.book.chapter import BookRun, page, slug_of
-from ionas.book.configure import STAGES, profiles
+from ionas.book.configure import STAGES
 from ionas.book.folders import RunFolder, find_run, locked, project_root, read_json, write_text
 
 CONFIGURATION = ("_config.yml", "_toc.yml")
@@ -193,26 +193,21 @@ def _check_code(runs: Sequence[BookRun], stem: str) -> None:
         if code != codes[0]:
             raise BookError(
                 f"{stem} has other code in {run.folder.path} than in {runs[0].folder.path}; "
-                f"bring the runs up to date: {_mend(run.folder)}"
+                f"bring the runs up to date: {run.folder.command}"
             )
 
 
 def _check(run: RunFolder) -> None:
     """Refuse a run that is not finished, or whose results are damaged or do not belong together."""
-    mend = _mend(run)
     try:
         publish.check_run(run)
     except publish.PublicationError as error:
-        raise BookError(f"{error}: {mend}") from error
+        raise BookError(f"{error}; the command is: {run.command}") from error
     for stage, notebook in STAGES.items():
         path = run.path / "notebooks" / f"{notebook.stem}.ipynb"
         executed = _whole(run.stage(stage) / "executed.ipynb")
         if not path.is_file() or _results(_whole(path)) != _results(executed):
-            raise BookError(f"{path} is not the notebook that the run executed; {mend}")
-
-
-def _mend(run: RunFolder) -> str:
-    return f"ionas run {'--profile' if run.name in profiles() else '--name'} {run.name}"
+            raise BookError(f"{path} is not the notebook that the run executed; {run.command}")
 
 
 def _whole(path: Path) -> NotebookNode:

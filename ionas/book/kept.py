@@ -63,8 +63,8 @@ class File:
         """
         if not self.path.exists():
             raise KeptError(
-                f"{self.path} is too large for a publication: put the run together again with "
-                "`ionas run`, which makes what is missing"
+                f"{self.path} is too large for a publication, and was left out: make it again by "
+                f"running the notebook of {self.path.parent.name} with --force"
             )
         reader = READERS.get(self.path.suffix) if self._is_result else None
         return reader(self.path) if reader else self.path
@@ -116,7 +116,8 @@ def keep(
     -------
     dict
         The entry of the ledger: `key`, `grown` (the key without `grows`), `sha256`, `size` in
-        bytes, `parts`, `wall_s` and `processor_s` (of all calls that led to it), `revision`.
+        bytes, `parts` and the `listing` of their files, `wall_s` and `processor_s` (of all calls
+        that led to it), `revision`.
 
     Raises
     ------
@@ -162,6 +163,7 @@ def keep(
         "sha256": provenance.file_hash(folder / file),
         "size": (folder / file).stat().st_size,
         "parts": parts,
+        "listing": provenance.listing(folder / parts) if parts else "",
         **spent,
         "revision": provenance.revision(project_root())["revision"],
     }

@@ -60,13 +60,26 @@ def artifact_hash(outputs: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def listing(folder: Path) -> str:
+    """Hash of the names and sizes of all files of a folder; "" if there is no folder."""
+    if not folder.is_dir():
+        return ""
+    return json_hash({name: file.stat().st_size for name, file in files_of(folder).items()})
+
+
 def damaged(folder: Path, outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Results of a manifest that are missing from the folder or have another content."""
-    return [
-        name
-        for name, entry in outputs.items()
-        if not (folder / name).is_file() or file_hash(folder / name) != entry["sha256"]
-    ]
+    """Results of a manifest that are missing from the folder or have another content.
+
+    So are folders of parts in which one is missing or cut. Where the whole folder is missing, it
+    has been left out of a publication.
+    """
+    broken = []
+    for name, entry in outputs.items():
+        if not (folder / name).is_file() or file_hash(folder / name) != entry["sha256"]:
+            broken.append(name)
+        elif (made := entry.get("listing")) and listing(folder / entry["parts"]) not in ("", made):
+            broken.append(entry["parts"])
+    return broken
 
 
 def notebook_code(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ionas.book import provenance
-from ionas.book.configure import STAGES, nearest
+from ionas.book.configure import STAGES, load_profile, nearest
 from ionas.book.folders import (
     RECORD,
     RunFolder,
@@ -76,9 +76,7 @@ def publish(run: str, name: str = "", partial: bool = False) -> Path:
                 _copy(source, stage, new)
     except TimeoutError as error:
         raise PublicationError(str(error)) from error
-    parameters = {
-        stage: _bare(m["parameters"]) for stage in STAGES if (m := source.manifest(stage))
-    }
+    parameters = {stage: _bare(values) for stage, values in _parameters(source).items()}
     write_text(new / "params.yaml", yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True))
     files = {
         file: {"sha256": provenance.file_hash(path), "size": path.stat().st_size}
@@ -104,7 +102,7 @@ def check_run(run: RunFolder, partial: bool = False) -> list[str]:
     finished = [stage for stage in STAGES if run.manifest(stage)]
     missing = [notebook.stem for stage, notebook in STAGES.items() if stage not in finished]
     if not finished or (missing and not partial):
-        mend = "run them, or give --partial" if finished else "run the study first"
+        mend = "run them, or publish the rest by --partial" if finished else "run the study first"
         raise PublicationError(f"{run.path} has no finished {', '.join(missing)}; {mend}")
     again = "run the study again"
     for stage in finished:
@@ -139,6 +137,13 @@ def check_publication(path: Path) -> None:
     there = set(files_of(path)) - {RECORD}
     if added := sorted(there - set(record["files"])):
         raise PublicationError(f"{path / added[0]} does not belong to the publication; remove it")
+
+
+def _parameters(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Parameters of the finished notebooks, and those that the others would run with."""
+    wanted = load_profile(str(run.parameters)) if run.parameters.is_file() else {}
+    finished = {stage: m["parameters"] for stage in STAGES if (m := run.manifest(stage))}
+    return {stage: (wanted | finished)[stage] for stage in STAGES if stage in wanted | finished}
 
 
 def _copy(run: RunFolder, stage: str, new: Path) -> None:

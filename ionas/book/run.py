@@ -33,6 +33,7 @@ from ionas.book.configure import (
     InvalidParameters,
     Notebook,
     find_stage,
+    load_profile,
     parse_overrides,
     resolve,
 )
@@ -130,6 +131,7 @@ def run(
             recover(study)
             for stage in chosen:  # before anything runs
                 _check_upstream(study, stage, chosen)
+            _write_parameters(study, parameters, chosen)
             for stage in chosen:
                 _check_upstream(study, stage)
                 _run_stage(study, stage, parameters[stage], force, console)
@@ -259,7 +261,6 @@ def _run_stage(
     else:
         _say(console, f"{stem}  up to date")
     _show_notebook(study, name)
-    _write_parameters(study)
 
 
 def _execute(
@@ -381,11 +382,18 @@ def _show_notebook(study: Study, name: str) -> None:
         write_text(target, text)
 
 
-def _write_parameters(study: Study) -> None:
-    """Write params.yaml: the parameters of the results that are there."""
-    manifests = {name: study.run.manifest(name) for name in study.stages}
-    content = {name: manifest["parameters"] for name, manifest in manifests.items() if manifest}
-    path = study.run.path / "params.yaml"
+def _write_parameters(
+    study: Study, parameters: Mapping[str, Parameters], chosen: Sequence[str]
+) -> None:
+    """Write params.yaml: the parameters of the chosen notebooks, and those that others have there.
+
+    A notebook that has none there, yet, gets what it would run with, so that the file is enough to
+    complete the study.
+    """
+    path = study.run.parameters
+    there = load_profile(str(path), study.stages) if path.is_file() else {}
+    rest = {k: v | {"run": study.run.name} for k, v in there.items() if k not in chosen}
+    content = {name: values.model_dump(mode="json") for name, values in parameters.items()} | rest
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     if not (path.is_file() and path.read_text("utf-8") == text):
         write_text(path, text)

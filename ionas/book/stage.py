@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ionas.book import findings, provenance
-from ionas.book.configure import STAGES, Notebook, profiles, validate
+from ionas.book.configure import STAGES, Notebook, validate
 from ionas.book.folders import RunFolder, project_root, runs_folder, write_json
 from ionas.book.kept import PLAIN, File, keep, tidy
 from ionas.parameters import Parameters
@@ -91,10 +91,9 @@ class Stage:
         if not name:
             raise StageError(f"{stage} writes no {file}; it writes: {', '.join(outputs)}")
         folder = self._run.stage(stage)
-        if not self._drawn and provenance.damaged(folder, {name: outputs[name]}):
+        if not self._drawn and (broken := provenance.damaged(folder, {name: outputs[name]})):
             raise StageError(
-                f"{folder / name} is not the file that {stage} wrote; "
-                f"run it again: {_command(self._run.name)}"
+                f"{folder / broken[0]} is not what {stage} wrote; run it again: {self._run.command}"
             )
         return File(folder / file, outputs[name]["sha256"])
 
@@ -194,7 +193,7 @@ class Stage:
         if manifest is None:
             raise StageError(
                 f"the run {self._run.name!r} has no {stage}, which {self.name} reads; "
-                f"run it first: {_command(self._run.name)}"
+                f"run it first: {self._run.command}"
             )
         return manifest
 
@@ -292,10 +291,6 @@ def _same_everywhere() -> None:
         import torch
 
         torch.set_num_threads(1)
-
-
-def _command(run: str) -> str:
-    return f"ionas run --profile {run}" if run in profiles() else f"ionas run --name {run}"
 
 
 def _footer(record: Mapping[str, Any]) -> Any:
