@@ -475,6 +475,9 @@ def test_what_cannot_run_is_told_before_anything_runs() -> None:
         check("label_value", others | {"label_value": LabelValue(doses=[1, 2])})
     with pytest.raises(ValueError, match="sample has 2531"):
         check("label_value", others | {"label_value": LabelValue(doses=[1], sample=2531)})
+    few = {"pretraining": Pretraining(epochs=2, train_networks=9)}
+    with pytest.raises(ValueError, match="there are 9 labeled train networks, too few"):
+        check("label_value", others | few | {"label_value": LabelValue(doses=[1])})
     check("label_value", others | {"label_value": LabelValue(doses=[1])})
 
 

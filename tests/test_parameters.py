@@ -304,6 +304,12 @@ def test_networks_that_cannot_be_trained_are_refused(wanted: int, message: str) 
         ("reinforce", {"budget": 0.5, "cost": "evaluations"}, "takes up to 1; give more, or 0"),
         ("performance_prediction", {"accuracy_threshold": 0.99}, "of 0 cells above 0.99, a sample"),
         (
+            "predictors",
+            {"accuracy_threshold": 0.99},
+            "predictors: only 0 of .* above 0.99",
+        ),
+        ("label_value", {"sample": 2490}, "label_value: sample is 2490, but 2483 cells are"),
+        (
             "search_space",
             {"labeled_validation": 300},
             "validation_fraction of 0.1 .* 254 cells; ask",
@@ -353,7 +359,10 @@ def test_a_table_of_equal_accuracies_is_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "mend"),
-    [("validation_accuracy", "leave notebook 06 out: --only"), ("training_time", "=evaluations")],
+    [
+        ("validation_accuracy", "leave notebook 06 out, by"),
+        ("training_time", "=evaluations"),
+    ],
 )
 def test_a_search_without_a_known_value_is_refused_at_once(
     column: str, mend: str, tmp_path: Path

@@ -308,7 +308,9 @@ def test_results_that_do_not_belong_together_are_not_read(
     assert fake.artifacts()["third/sum.json"] == good
     with pytest.raises(runner.RunError, match=refused):
         fake.run("first.seed=7", "third.extra=[4]", only=["03"])
-    assert ran(fake.run("first.seed=7", only=["02", "03"])) == ["second", "third"]
+    printed = fake.run("first.seed=7", only=["02", "03"])
+    assert ran(printed) == ["second", "third"]
+    assert "01_first  does not run, so its --set has no effect now" in printed
     assert fake.artifacts()["third/sum.json"] == b"21"
 
 

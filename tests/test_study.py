@@ -252,6 +252,20 @@ def test_bad_input_gives_one_clear_error_and_leaves_the_last_good_run(
         assert snapshot(tiny_copy) == before, case
 
 
+def test_a_notebook_alone_is_checked_against_what_the_run_has(tiny_copy: Path) -> None:
+    before = snapshot(tiny_copy)
+    for number, override, words in [
+        ("02", "pretraining.train_networks=15", "search_space.labeled_train is 14"),
+        ("03", "io_dataset.top_k=18", "top_k is 18, but the networks have 16 features"),
+        ("06", "reinforce.budget=0.001", "one training of .*table.parquet takes up to"),
+        ("07", "performance_prediction.sizes=[2531]", "sizes has 2531, but the table has 2532"),
+        ("10", "label_value.doses=[1]", "doses has 1, but pretraining.epochs is 1"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            runner.run("tiny", [override], only=[number])
+    assert snapshot(tiny_copy) == before
+
+
 def test_a_notebook_works_by_itself_after_a_run(tiny_copy: Path, tmp_path: Path) -> None:
     before = {path: entry for path, entry in snapshot(tiny_copy).items() if "by_hand" not in path}
     out = tmp_path / "out.ipynb"

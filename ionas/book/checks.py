@@ -1,27 +1,53 @@
 """What the first look at the inputs can tell, before anything runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ionas.benchmark.table import check_table
-from ionas.book.configure import STAGES
+from ionas.book.configure import STAGES, InvalidParameters, validate
+from ionas.book.folders import RunFolder
+from ionas.book.provenance import damaged
 from ionas.images import check_source
 from ionas.parameters import Parameters
 from ionas.tasks import predictor_protocols
-from ionas.tasks.prediction import check_sizes, scored
+from ionas.tasks.labels import EXCLUDED
+from ionas.tasks.prediction import accuracy_threshold, check_sizes, scored
 
-FEWEST = 20  # cells that a surrogate is fitted to, and judged on
+FEWEST = 20  # cells that a surrogate or predictor is fitted to, and judged on
+FEWEST_NETWORKS = 10  # train networks whose pairs notebook 10 compares
 
 
 def check(name: str, parameters: Mapping[str, Parameters]) -> None:
     """Look at what the parameters of the stage `name` ask for, and at the data that they name.
 
-    `parameters` are those of all notebooks that will run, by stage; what needs another one's is
-    looked at only if that one runs, too. Raises ValueError if a file is missing or malformed, a
-    folder unreadable, or parameters do not fit each other.
+    `parameters` are those of all notebooks that will run or have run, by stage; what needs another
+    one's is looked at only if that is among them. Raises ValueError, which names the stage, if a
+    file is missing or malformed, a folder unreadable, or parameters do not fit each other.
     """
     if name in CHECKS:
-        CHECKS[name](parameters[name], parameters)
+        try:
+            CHECKS[name](parameters[name], parameters)
+        except ValueError as error:
+            raise InvalidParameters(f"{name}: {error}") from error
+
+
+def finished(run: RunFolder, stages: Sequence[str]) -> dict[str, Parameters]:
+    """Parameters of those of the stages whose results a run has, whole.
+
+    Those of 01 are as if it had read the table that it wrote.
+    """
+    found: dict[str, Parameters] = {}
+    for name in stages:
+        manifest = run.manifest(name) if name in STAGES else None
+        if manifest and not damaged(run.stage(name), manifest["outputs"]):
+            with suppress(InvalidParameters):  # of an older version
+                found[name] = validate(STAGES[name], manifest["parameters"])
+    if "search_space" in found:
+        table = run.stage("search_space") / "table.parquet"
+        written = {"table": str(table), "dataset": ""}
+        found["search_space"] = found["search_space"].model_copy(update=written)
+    return found
 
 
 def _at_most(most: int, p: Any, name: str, limit: str) -> None:
@@ -90,8 +116,7 @@ def _output_features(p: Any, others: Mapping[str, Any]) -> None:
 def _reinforce(p: Any, others: Mapping[str, Any]) -> None:
     if space := others.get("search_space"):
         known = check_table(space.table, space.dataset)
-        rest = [f"--only {STAGES[name].number}" for name in others if name != "reinforce"]
-        mend = f"leave notebook 06 out: {' '.join(rest)}"
+        mend = "leave notebook 06 out, by --only for each of the others"
         if not known["validation_accuracy"].count():
             raise ValueError(f"{space.table} has no validation_accuracy, which 06 needs; {mend}")
         if p.cost == "time" and not known["training_time"].max() > 0:
@@ -151,6 +176,14 @@ def _performance_prediction(p: Any, others: Mapping[str, Any]) -> None:
 def _predictors(p: Any, others: Mapping[str, Any]) -> None:
     if space := others.get("search_space"):
         accuracy = check_table(space.table, space.dataset)["test_accuracy"].dropna().to_numpy()
+        threshold = p.accuracy_threshold or accuracy_threshold(accuracy, p.excluded_share)
+        above = int((accuracy > threshold).sum())
+        if above <= FEWEST + 2:
+            raise ValueError(
+                f"only {above} of the {len(accuracy)} cells of {space.table} have a test accuracy "
+                f"above {threshold:g}, of which {FEWEST} are left to be scored; lower "
+                "accuracy_threshold, take a larger table, or leave notebook 08 out"
+            )
         predictor_protocols.scored(accuracy, p)
 
 
@@ -162,9 +195,19 @@ def _label_value(p: Any, others: Mapping[str, Any]) -> None:
                 f"doses has {p.doses[-1]}, but pretraining.epochs is {most}, the dose of notebook "
                 f"02's own networks; give fewer epochs than {most}, or none"
             )
+        space = others.get("search_space")
+        train = networks.train_networks or (space.labeled_train if space else FEWEST_NETWORKS)
+        if train < FEWEST_NETWORKS:
+            raise ValueError(
+                f"there are {train} labeled train networks, too few to compare pairs of them; "
+                f"give {FEWEST_NETWORKS} at least, or leave notebook 10 out"
+            )
     if space := others.get("search_space"):
-        known = check_table(space.table, space.dataset)["test_accuracy"].count()
-        check_sizes([p.sample], int(known), space.labeled_train, "sample")
+        known = check_table(space.table, space.dataset)["test_accuracy"].dropna().to_numpy()
+        check_sizes([p.sample], len(known), space.labeled_train, "sample")
+        above = int((known > accuracy_threshold(known, EXCLUDED)).sum())
+        mend = f"{above} cells are scored, of which two at least are left; ask for fewer"
+        _at_most(above - 2, p, "sample", mend)
 
 
 CHECKS = {

@@ -27,7 +27,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ionas.book import execute, provenance
-from ionas.book.checks import check
+from ionas.book.checks import check, finished
 from ionas.book.configure import (
     STAGES,
     InvalidParameters,
@@ -114,7 +114,8 @@ def run(
     if jobs < 0:
         raise InvalidParameters(f"--jobs is {jobs}; give 0 for one per core, or a positive number")
     console = console or Console()
-    parameters = resolve(profile, parse_overrides(overrides, stages), name, stages)
+    given = parse_overrides(overrides, stages)
+    parameters = resolve(profile, given, name, stages)
     chosen = list({find_stage(text, stages).name: None for text in only} or stages)
     chosen.sort(key=list(stages).index)
     parameters = {key: _with_jobs(value, jobs) for key, value in parameters.items()}
@@ -126,6 +127,8 @@ def run(
         )
     study = Study(stages, notebooks or project_root() / "notebooks", folder)
     _check(study, {stage: parameters[stage] for stage in chosen})
+    for stage in (stage for stage in given if stage not in chosen):
+        _say(console, f"{stages[stage].stem}  does not run, so its --set has no effect now")
     try:
         with locked(folder.path), _interruptible():
             recover(study)
@@ -401,6 +404,8 @@ def _write_parameters(
 
 def _check(study: Study, parameters: Mapping[str, Parameters]) -> None:
     """Find what can be found wrong before anything runs."""
+    earlier = {stage: None for name in parameters for stage in study.stages[name].reads}
+    known = {**finished(study.run, list(earlier)), **parameters}
     for name, values in parameters.items():
         source = study.source(name)
         if not source.is_file():
@@ -408,7 +413,7 @@ def _check(study: Study, parameters: Mapping[str, Parameters]) -> None:
         for parameter, path in values.data().items():
             if not path.exists():
                 raise InvalidParameters(f"{name}.{parameter}: there is no file or folder {path}")
-        check(name, parameters)
+        check(name, known)
         provenance.pick_device(getattr(values, "device", "cpu"))
         try:
             provenance.notebook_modules(provenance.notebook_code(source))
