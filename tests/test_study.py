@@ -16,6 +16,7 @@ import yaml
 
 from ionas import io_dataset, pretraining
 from ionas.book import provenance
+from ionas.book import run as runner
 from ionas.book.configure import STAGES, resolve
 from ionas.book.folders import RunFolder, project_root
 from ionas.embedding import training

@@ -405,6 +405,15 @@ def test_a_checkpoint_of_other_parameters_is_not_gone_on_with(tmp_path):
         assert frame(found).equals(frame(train("io", 1, data, other)))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_that_diverges_is_refused_and_not_kept(name, tmp_path):
+    wild = changed(SMALL, learning_rate=1e30)
+    message = f"loss of {name}, seed 3, is not finite in epoch .; lower learning_rate"
+    with pytest.raises(ValueError, match=message):
+        train(name, 3, small_data(), wild, tmp_path)
+    assert not (tmp_path / f"{name}_seed3.safetensors").exists()
+
+
 def test_a_missing_timing_is_no_obstacle(tmp_path):
     data = small_data()
     train("io", 1, data, SMALL, tmp_path)

@@ -217,7 +217,10 @@ class Trainer:
         self.latent_mean, self.latent_std = torch.zeros(rows), torch.ones(rows)
 
     def train_epoch(self) -> None:
-        """Train on all batches of an epoch, then evaluate."""
+        """Train on all batches of an epoch, then evaluate.
+
+        Raises ValueError if a loss is not finite, as where the learning rate is too large.
+        """
         start = time.process_time()
         self.epoch += 1
         one_order = self.name == "arch2vec_original_eval"
@@ -240,6 +243,11 @@ class Trainer:
         moments += [_moments(mus)] if mus else []
         self.latent_mean, self.latent_std = _mean_std(moments)
         means = {key: torch.stack(found).cpu().double().mean() for key, found in losses.items()}
+        if not all(mean.isfinite() for mean in means.values()):
+            raise ValueError(
+                f"the loss of {self.name}, seed {self.seed}, is not finite in epoch {self.epoch}; "
+                "lower learning_rate"
+            )
         measured = {key: mean.item() for key, mean in means.items()} | self.measure()
         self.history += [(self.epoch, *pair) for pair in measured.items()]
         self.seconds.append(time.process_time() - start)
