@@ -47,7 +47,7 @@ def a_run(
     return BookRun(label, RunFolder(folder), notebooks)
 
 
-def all_five(shows: bool | None) -> dict[tuple[str, str], bool | None]:
+def every(shows: bool | None) -> dict[tuple[str, str], bool | None]:
     return dict.fromkeys(answer.SENTENCES, shows)
 
 
@@ -67,20 +67,22 @@ def well_formed(text: str) -> bool:
 
 @pytest.mark.parametrize("shows", [True, False, None])
 def test_the_answer_of_one_run_follows_its_verdicts(shows: bool | None) -> None:
-    texts = texts_of(a_run("One", all_five(shows)))
+    texts = texts_of(a_run("One", every(shows)))
     assert texts["answer"].startswith(f"**{answer.HEADS[frozenset([shows])]}**")
     assert 40 <= len(texts["answer"].split()) <= 75
     assert "One" not in texts["answer"]  # there is no other run to tell it from
     assert texts["answer"].count("undecided whether") == 3 * (shows is None)
     assert ("predicted no better" in texts["answer"]) == (shows is False)
-    lines = texts["top_findings"].splitlines()
-    assert [line[:3] for line in lines] == ["1. ", "2. ", "3. ", "4. ", "5. "]
+    top, beyond = texts["top_findings"].splitlines(), texts["beyond_findings"].splitlines()
+    assert [line[:3] for line in top] == ["1. ", "2. ", "3. ", "4. ", "5. "]
+    lines = top + beyond
+    assert len(lines) == len(answer.SENTENCES) == 9
     assert all("(+0.2)" in line for line in lines)
     assert all(well_formed(text) for text in [texts["answer"], *lines])
 
 
 def test_each_finding_links_to_its_section() -> None:
-    text = texts_of(a_run("One", all_five(True)))["top_findings"]
+    text = texts_of(a_run("One", every(True)))["top_findings"]
     assert "[Where it's plain?](../notebooks/07_performance_prediction.md#where-its-plain)" in text
 
 
@@ -89,15 +91,16 @@ def test_each_finding_links_to_its_section() -> None:
 )
 def test_sentences_of_two_runs_say_what_each_shows(first: Any, second: Any) -> None:
     both = {"A": first, "B": second}
-    runs = [a_run(name, {} if s == "missing" else all_five(s)) for name, s in both.items()]
+    runs = [a_run(name, {} if s == "missing" else every(s)) for name, s in both.items()]
     texts = texts_of(*runs)
     assert well_formed(texts["answer"])
     there = {name: shows for name, shows in both.items() if shows != "missing"}
     if not there:
         assert texts["answer"] == f"**{answer.HEADS[frozenset()]}**"
         assert texts["top_findings"].count("has not been run") == 5
+        assert texts["beyond_findings"].count("has not been run") == len(answer.BEYOND)
         return
-    for line in texts["top_findings"].splitlines():
+    for line in f"{texts['top_findings']}\n{texts['beyond_findings']}".splitlines():
         assert well_formed(line)
         if len(set(there.values())) == 1:
             together = " and ".join(there)
@@ -191,7 +194,7 @@ def test_a_difference_is_written_with_its_sign_and_interval() -> None:
 def with_picture(label: str, folder: Path, cells: int) -> BookRun:
     metadata = {"image/png": {"alt": "r is high"}}
     picture = new_output("display_data", {"image/png": PNG}, metadata=metadata)
-    run = a_run(label, all_five(True), folder)
+    run = a_run(label, every(True), folder)
     run.notebooks[answer.KEY[0]].cells.append(new_code_cell(id=answer.KEY[1], outputs=[picture]))
     write_json(folder / "performance_prediction" / "setting.json", {"cells": cells})
     return run

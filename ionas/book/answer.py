@@ -33,6 +33,11 @@ PREDICTS = ("07_performance_prediction", "io-passes")
 LABELS = ("07_performance_prediction", "by-model")
 SEARCHES = ("06_reinforce", "as-well")
 PLAIN = ("07_performance_prediction", "plain")
+STRUCTURE = ("08_predictors", "structure")
+FAILED = ("08_predictors", "failed")
+GUIDED = ("09_search_methods", "model-free")
+OUTPUTS = ("10_label_value", "dose-none")
+BEYOND = (STRUCTURE, FAILED, GUIDED, OUTPUTS)  # beyond the paper's questions
 SENTENCES: dict[tuple[str, str], tuple[str, str]] = {  # cell -> words if it holds, if it does not
     PREDICTS: (
         "accuracy is predicted better from the IO model's embedding (flatten) than from that of "
@@ -63,6 +68,26 @@ SENTENCES: dict[tuple[str, str], tuple[str, str]] = {  # cell -> words if it hol
         "at least one embedding predicts about as well as the plain encoding of a cell, with "
         "nothing learned, or better",
     ),
+    STRUCTURE: (
+        "a forest ranks cells better by features of their structure than by the plain encoding",
+        "a forest ranks cells no better by features of their structure than by the plain encoding",
+    ),
+    FAILED: (
+        "dropping the failed cells of a sample predicts the accuracies of all others better",
+        "dropping the failed cells of a sample does not predict the accuracies of others better",
+    ),
+    GUIDED: (
+        "search guided by a predictor ends with better cells than regularised evolution and local "
+        "search",
+        "search guided by a predictor ends with no better cells than regularised evolution or local "
+        "search",
+    ),
+    OUTPUTS: (
+        "an embedding that learns from outputs of networks, even of untrained ones, predicts "
+        "better than one without any labels",
+        "an embedding that learns from outputs of networks predicts no better than one without "
+        "any labels",
+    ),
 }
 IN_ANSWER = (UNSEEN, PREDICTS, PLAIN)
 HEADS: dict[frozenset[bool | None], str] = {
@@ -81,8 +106,8 @@ Stated = Mapping[tuple[str, str], Mapping[str, Finding]]  # cell -> run -> what 
 def pages(runs: Sequence[BookRun]) -> tuple[dict[str, str], dict[str, bytes]]:
     """What the pages take from the runs: texts by the name that they have in braces, and files.
 
-    The texts are `answer`, `key_figure`, `top_findings`, `limits`, `comparison`, all MyST; files
-    are by their path from the root of the book.
+    The texts are `answer`, `key_figure`, `top_findings`, `beyond_findings`, `limits`,
+    `comparison`, all MyST; files are by their path from the root of the book.
     """
     from ionas.plots import compared_values
 
@@ -90,7 +115,8 @@ def pages(runs: Sequence[BookRun]) -> tuple[dict[str, str], dict[str, bytes]]:
     texts = {
         "answer": answer(stated, labels),
         "key_figure": "",
-        "top_findings": top_findings(stated, labels),
+        "top_findings": top_findings([c for c in SENTENCES if c not in BEYOND], stated, labels),
+        "beyond_findings": top_findings(BEYOND, stated, labels),
         "limits": limits(runs),
         "comparison": table(stated, labels),
     }
@@ -157,10 +183,10 @@ def answer(stated: Stated, labels: Sequence[str]) -> str:
     return " ".join([f"**{HEADS.get(verdicts, DEPENDS)}**", *filter(None, told)])
 
 
-def top_findings(stated: Stated, labels: Sequence[str]) -> str:
-    """Five findings as a list, each a sentence with its number and a link to its evidence."""
+def top_findings(cells: Iterable[tuple[str, str]], stated: Stated, labels: Sequence[str]) -> str:
+    """Findings as a list, each a sentence with its number and a link to its evidence."""
     items = []
-    for number, cell in enumerate(SENTENCES, 1):
+    for number, cell in enumerate(cells, 1):
         if cell in stated:
             first = next(iter(stated[cell].values()))
             text = f"{sentence(cell, stated, labels)} [{first.heading}]({first.link})"
