@@ -79,8 +79,8 @@ SENTENCES: dict[tuple[str, str], tuple[str, str]] = {  # cell -> words if it hol
     GUIDED: (
         "search guided by a predictor ends with better cells than regularised evolution and local "
         "search",
-        "search guided by a predictor ends with no better cells than regularised evolution or local "
-        "search",
+        "search guided by a predictor ends with no better cells than regularised evolution or "
+        "local search",
     ),
     OUTPUTS: (
         "an embedding that learns from outputs of networks, even of untrained ones, predicts "
