@@ -258,11 +258,14 @@ def _facts(run: RunFolder) -> dict[str, str]:
     found, done = {}, {stage: m["parameters"] for stage in STAGES if (m := run.manifest(stage))}
     if "pretraining" in done:
         beside = pd.read_parquet(run.stage("pretraining") / "beside_table.parquet")
-        parts, r = beside["labeled"].value_counts(), beside["here"].corr(beside["table"])
+        parts, rho = (
+            beside["labeled"].value_counts(),
+            beside["here"].corr(beside["table"], "spearman"),
+        )
         labeled = f"{parts.get('train', 0)} to learn from, {parts.get('validation', 0)} to check"
         found["Trained networks"] = labeled
         mean = f"{beside['here'].mean():.0%} on average"
-        found["Their test accuracy"] = f"{mean}; Pearson's r with the table's {r:.2f}"
+        found["Their test accuracy"] = f"{mean}; Spearman's ρ with the table's {rho:.2f}"
         found["Images"] = literal(images_title(done["pretraining"]))
     if "embedding_training" in done:
         found[TRAININGS] = str(len(done["embedding_training"]["seeds"]))
