@@ -239,7 +239,7 @@ def test_limits_are_those_of_the_runs(tmp_path: Path) -> None:
     assert (
         "| Trained networks | 2 to learn from, 1 to check | 2 to learn from, 1 to check |" in text
     )
-    assert "| Their test accuracy | 50% on average; Pearson's r with the table's 1.00 |" in text
+    assert "| Their test accuracy | 50% on average; Spearman's ρ with the table's 1.00 |" in text
     assert "| Images | CIFAR-10 (JPEG re-encoded) | scikit-learn&#39;s digits |" in text
     assert "| Trainings of the embeddings | not run yet | 3 |" in text
     assert "| Cells that a search can reach | not run yet | 2,000 of 2,532 |" in text

@@ -258,10 +258,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
     found, done = {}, {stage: m["parameters"] for stage in STAGES if (m := run.manifest(stage))}
     if "pretraining" in done:
         beside = pd.read_parquet(run.stage("pretraining") / "beside_table.parquet")
-        parts, rho = (
-            beside["labeled"].value_counts(),
-            beside["here"].corr(beside["table"], "spearman"),
-        )
+        parts = beside["labeled"].value_counts()
+        rho = beside["here"].corr(beside["table"], "spearman")
         labeled = f"{parts.get('train', 0)} to learn from, {parts.get('validation', 0)} to check"
         found["Trained networks"] = labeled
         mean = f"{beside['here'].mean():.0%} on average"
