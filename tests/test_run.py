@@ -237,6 +237,8 @@ def test_a_failure_says_where_and_leaves_the_last_good_run(fake: Fake) -> None:
     assert "go on with the same command" in message
     assert "Traceback" not in message
     after = files(fake.folder.path)
+    before.pop("params.yaml")  # it says what was asked for, by which the run goes on
+    assert "fail: error" in fake.folder.parameters.read_text()
     assert {name: after[name] for name in before} == before
     assert ran(fake.run()) == []
 
